@@ -1,0 +1,23 @@
+"""The operators every StyleGAN is made of: the only names other files may import from here."""
+
+from stylegan.ops.bias_act import ACTIVATIONS, bias_act
+from stylegan.ops.convolution import conv2d_resample, modulated_conv2d
+from stylegan.ops.upfirdn2d import (
+    downsample2d,
+    filter2d,
+    setup_filter,
+    upfirdn2d,
+    upsample2d,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "bias_act",
+    "conv2d_resample",
+    "downsample2d",
+    "filter2d",
+    "modulated_conv2d",
+    "setup_filter",
+    "upfirdn2d",
+    "upsample2d",
+]

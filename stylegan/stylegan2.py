@@ -1,0 +1,330 @@
+"""The StyleGAN2 generator (Karras et al. 2020): mapping z -> ws, synthesis ws -> picture.
+
+Parameter names are those of NVIDIA's PyTorch code, so that its state dicts load as they are.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stylegan.errors import ConfigError, ShapeError
+from stylegan.layers import (
+    Conv2dLayer,
+    FullyConnectedLayer,
+    MappingNetwork,
+    activate,
+    default_channels,
+    resolutions,
+)
+from stylegan.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
+
+ARCHITECTURES = ("skip", "resnet", "orig")
+NOISE_MODES = ("const", "none", "random")
+
+
+class Rendering(NamedTuple):
+    """What synthesis gives: pictures, and the features asked for."""
+
+    img: Tensor  # [N, img_channels, H, W], about [-1, 1]
+    feats: dict[int, Tensor]  # resolution -> [N, C, h, w], what labelers read
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """The sizes a StyleGAN2 generator is built from."""
+
+    img_resolution: int
+    z_dim: int = 512
+    w_dim: int = 512
+    c_dim: int = 0  # width of the condition; 0 for an unconditional network
+    img_channels: int = 3
+    mapping_layers: int = 8
+    channels: dict[int, int] = field(default_factory=dict)  # resolution -> width; {} is config F
+    architecture: str = "skip"  # "skip", "resnet" or "orig"
+    conv_clamp: float | None = None  # bound on activations, for half precision
+    resample_filter: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
+
+    def __post_init__(self) -> None:
+        """Fill in the default widths and check the rest."""
+        if self.architecture not in ARCHITECTURES:
+            raise ConfigError(
+                f"unknown architecture '{self.architecture}'; choose from {', '.join(ARCHITECTURES)}"
+            )
+        given = self.channels or default_channels(self.img_resolution)
+        widths = {int(r): int(n) for r, n in given.items()}
+        if sorted(widths) != resolutions(self.img_resolution):
+            raise ConfigError(
+                f"channels are given for {sorted(widths)}, but {self.img_resolution} px needs "
+                f"{resolutions(self.img_resolution)}"
+            )
+        object.__setattr__(self, "channels", widths)
+        object.__setattr__(self, "resample_filter", tuple(map(float, self.resample_filter)))
+
+    @property
+    def num_ws(self) -> int:
+        """Number of styles: two a block, less one for the first, plus the last to-RGB."""
+        return 2 * len(self.channels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**asdict(self), "channels": {str(r): n for r, n in self.channels.items()}}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":
+        """Rebuild a configuration from `to_dict`."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"generator configuration: {error}") from error
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated convolution, noise, bias, leaky ReLU."""
+
+    noise_const: Tensor
+    resample_filter: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        *,
+        up: int = 1,
+        conv_clamp: float | None = None,
+        resample_filter: tuple[float, ...] = (1, 3, 3, 1),
+    ) -> None:
+        super().__init__()
+        self.resolution, self.up, self.conv_clamp = resolution, up, conv_clamp
+        self.register_buffer("resample_filter", setup_filter(resample_filter))
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        weight = torch.randn(out_channels, in_channels, 3, 3)
+        self.weight = nn.Parameter(weight.to(memory_format=torch.channels_last))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(
+        self,
+        x: Tensor,
+        w: Tensor,
+        noise_mode: str,
+        gen: torch.Generator | None,
+        gain: float = 1.0,
+    ) -> Tensor:
+        """Map `x` [N, C_in, H, W] under styles `w` [N, w_dim] to [N, C_out, H * up, W * up]."""
+        x = modulated_conv2d(
+            x,
+            self.weight,
+            self.affine(w),
+            noise=self._noise(x, noise_mode, gen),
+            up=self.up,
+            padding=1,
+            resample_filter=self.resample_filter,
+            flip_weight=self.up == 1,
+        )
+        return activate(x, self.bias, "lrelu", gain, self.conv_clamp)
+
+    def _noise(self, x: Tensor, mode: str, gen: torch.Generator | None) -> Tensor | None:
+        if mode == "none":
+            return None
+        if mode == "const":
+            return self.noise_const * self.noise_strength
+        shape = (x.shape[0], 1, self.resolution, self.resolution)
+        device = x.device if gen is None else gen.device
+        noise = torch.randn(shape, generator=gen, device=device).to(x.device)
+        return noise * self.noise_strength
+
+
+class ToRGBLayer(nn.Module):
+    """1x1 modulated convolution to picture channels, without demodulation."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, *, conv_clamp: float | None = None
+    ) -> None:
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        weight = torch.randn(out_channels, in_channels, 1, 1)
+        self.weight = nn.Parameter(weight.to(memory_format=torch.channels_last))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.weight_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map `x` [N, C_in, H, W] under styles `w` [N, w_dim] to [N, C_out, H, W]."""
+        styles = self.affine(w) * self.weight_gain
+        x = modulated_conv2d(x, self.weight, styles, demodulate=False)
+        return bias_act(x, self.bias, clamp=self.conv_clamp)
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: constant or upsampling convolution, convolution, to-RGB."""
+
+    resample_filter: Tensor
+
+    def __init__(self, resolution: int, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.resolution, self.architecture = resolution, config.architecture
+        self.is_first = resolution == 4
+        self.is_last = resolution == config.img_resolution
+        out = config.channels[resolution]
+        clamp, taps = config.conv_clamp, config.resample_filter
+        self.register_buffer("resample_filter", setup_filter(taps))
+        if self.is_first:
+            self.const = nn.Parameter(torch.randn(out, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(
+                config.channels[resolution // 2],
+                out,
+                config.w_dim,
+                resolution,
+                up=2,
+                conv_clamp=clamp,
+                resample_filter=taps,
+            )
+        self.conv1 = SynthesisLayer(
+            out, out, config.w_dim, resolution, conv_clamp=clamp, resample_filter=taps
+        )
+        self.num_conv = 1 if self.is_first else 2
+        if self.is_last or config.architecture == "skip":
+            self.torgb = ToRGBLayer(out, config.img_channels, config.w_dim, conv_clamp=clamp)
+        if not self.is_first and config.architecture == "resnet":
+            self.skip = Conv2dLayer(
+                config.channels[resolution // 2], out, 1, bias=False, up=2, resample_filter=taps
+            )
+
+    def forward(
+        self,
+        x: Tensor | None,
+        img: Tensor | None,
+        ws: Sequence[Tensor],
+        noise_mode: str,
+        gen: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Advance features and picture by one resolution.
+
+        Args:
+            x: Features of the block below [N, C, H/2, W/2]; None in the first block.
+            img: Picture so far [N, img_channels, H/2, W/2], or None.
+            ws: One style [N, w_dim] a layer: the convolutions', then the to-RGB's.
+            noise_mode: "const", "none" or "random".
+            gen: Source of random noise.
+
+        Returns:
+            Features [N, C, H, W], and the picture at this size, or None where there is none yet.
+        """
+        style = iter(ws)
+        if self.is_first or x is None:
+            x = self.const.unsqueeze(0).repeat(ws[0].shape[0], 1, 1, 1)
+            x = x.contiguous(memory_format=torch.channels_last)
+            x = self.conv1(x, next(style), noise_mode, gen)
+        elif self.architecture == "resnet":
+            y = self.skip(x, gain=math.sqrt(0.5))
+            x = self.conv0(x, next(style), noise_mode, gen)
+            x = y + self.conv1(x, next(style), noise_mode, gen, gain=math.sqrt(0.5))
+        else:
+            x = self.conv0(x, next(style), noise_mode, gen)
+            x = self.conv1(x, next(style), noise_mode, gen)
+        if img is not None:
+            img = upsample2d(img, self.resample_filter)
+        if self.is_last or self.architecture == "skip":
+            y = self.torgb(x, next(style)).float()
+            img = y if img is None else img + y
+        return x, img
+
+
+class SynthesisNetwork(nn.Module):
+    """ws [N, num_ws, w_dim] -> Rendering."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.num_ws, self.w_dim = config.num_ws, config.w_dim
+        self.block_resolutions = resolutions(config.img_resolution)
+        for res in self.block_resolutions:
+            setattr(self, f"b{res}", SynthesisBlock(res, config))
+
+    def forward(
+        self,
+        ws: Tensor,
+        noise_mode: str = "const",
+        feature_resolutions: Iterable[int] = (),
+        generator: torch.Generator | None = None,
+    ) -> Rendering:
+        """Draw pictures from styles.
+
+        Args:
+            ws: [N, num_ws, w_dim].
+            noise_mode: "const" uses the network's stored noise, "none" leaves it out, "random"
+                draws it from `generator`.
+            feature_resolutions: Sizes whose features are kept: the output of the block's last
+                styled convolution (after noise, bias, activation and gain), before to-RGB.
+            generator: Source of "random" noise; None uses torch's global one.
+
+        Returns:
+            The pictures [N, img_channels, H, W] and {resolution: features [N, C, h, w]}.
+
+        Raises:
+            ShapeError: `ws` is of another layer count or width, or a feature resolution is
+                outside the network.
+            ConfigError: `noise_mode` is unknown.
+        """
+        wanted = set(feature_resolutions)
+        self._check(ws, noise_mode, wanted)
+        layers = ws.unbind(dim=1)
+        x, img, at = None, None, 0
+        feats = {}
+        for res in self.block_resolutions:
+            block = getattr(self, f"b{res}")
+            x, img = block(x, img, layers[at : at + block.num_conv + 1], noise_mode, generator)
+            at += block.num_conv
+            if res in wanted:
+                feats[res] = x
+        return Rendering(img, feats)
+
+    def _check(self, ws: Tensor, noise_mode: str, wanted: set[int]) -> None:
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ShapeError(
+                f"codes are {list(ws.shape)}, but this network takes "
+                f"[N, {self.num_ws}, {self.w_dim}]; were they made with another generator?"
+            )
+        if noise_mode not in NOISE_MODES:
+            raise ConfigError(
+                f"unknown noise mode '{noise_mode}'; choose from {', '.join(NOISE_MODES)}"
+            )
+        if not wanted <= set(self.block_resolutions):
+            missing = sorted(wanted - set(self.block_resolutions))
+            raise ShapeError(
+                f"no features of {missing} px in a network with blocks {self.block_resolutions}"
+            )
+
+
+class Generator(nn.Module):
+    """StyleGAN2: `mapping` (z -> ws) and `synthesis` (ws -> picture and features)."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.z_dim, self.w_dim, self.c_dim = config.z_dim, config.w_dim, config.c_dim
+        self.num_ws = config.num_ws
+        self.img_resolution, self.img_channels = config.img_resolution, config.img_channels
+        self.synthesis = SynthesisNetwork(config)
+        self.mapping = MappingNetwork(
+            config.z_dim, config.c_dim, config.w_dim, self.num_ws, num_layers=config.mapping_layers
+        )
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: str = "const",
+    ) -> Tensor:
+        """Draw pictures [N, img_channels, H, W] from latents `z` [N, z_dim]."""
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
+        return self.synthesis(ws, noise_mode=noise_mode).img
