@@ -1,0 +1,48 @@
+"""The adversarial losses and regularisers of StyleGAN2, each a plain function."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stylegan.discriminator import Discriminator
+from stylegan.stylegan2 import Generator
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Return the non-saturating loss of the generator, softplus(-logit), from logits [N, 1]."""
+    return F.softplus(-fake).mean()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the logistic loss of the discriminator from logits of real and fake pictures."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Return the hinge loss of a discriminator from logits of any shape."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def r1_penalty(discriminator: Discriminator, real: Tensor, c: Tensor | None = None) -> Tensor:
+    """Return the squared gradient norm [N] of the logits by the real pictures [N, C, H, W]."""
+    real = real.detach().requires_grad_()
+    logits = discriminator(real, c)
+    (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return grad.square().sum(dim=(1, 2, 3))
+
+
+def path_lengths(generator: Generator, ws: Tensor, gen: torch.Generator) -> Tensor:
+    """Return the length [N] of J_w^T y for a random unit-scale picture y (StyleGAN2, equation 4).
+
+    Args:
+        generator: The network to regularise.
+        ws: [N, num_ws, w_dim], part of a graph.
+        gen: Source of the random pictures and of the noise inputs.
+    """
+    img = generator.synthesis(ws, noise_mode="random", generator=gen).img
+    noise = torch.randn(img.shape, generator=gen, device=gen.device).to(img.device)
+    noise = noise / math.sqrt(img.shape[2] * img.shape[3])
+    (grad,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
+    return grad.square().sum(dim=2).mean(dim=1).sqrt()

@@ -1,0 +1,49 @@
+"""The number format of network passes: bfloat16 where the machine computes it fast."""
+
+import contextlib
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylegan.errors import ConfigError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def resolve_precision(precision: str, device: torch.device | str) -> torch.dtype:
+    """Return the dtype that `precision` means on `device`.
+
+    "auto" is bfloat16 on CUDA cards of compute capability 8 and up, and on CPUs with AVX512-BF16
+    or AMX; elsewhere it is float32, because emulated bfloat16 is several times slower.
+
+    Raises:
+        ConfigError: `precision` is none of "auto", "float32", "bfloat16".
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision '{precision}'; choose from {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    device = torch.device(device)
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and cpu_has_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Tell whether this CPU multiplies bfloat16 natively."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def autocast(device: torch.device | str, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return a context in which convolutions and products run in `dtype`."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=dtype)
