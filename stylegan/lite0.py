@@ -53,9 +53,7 @@ def same_conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
 class InvertedResidual(nn.Module):
     """Expand by a 1x1, filter each channel, project by a 1x1; add the input where it fits."""
 
-    def __init__(
-        self, channels: int, out: int, *, expansion: int, kernel: int, stride: int
-    ):
+    def __init__(self, channels: int, out: int, *, expansion: int, kernel: int, stride: int):
         super().__init__()
         hidden = channels * expansion
         self.expands = expansion > 1
@@ -63,9 +61,7 @@ class InvertedResidual(nn.Module):
         if self.expands:
             self.expand_conv = nn.Conv2d(channels, hidden, 1, bias=False)
             self.bn0 = nn.BatchNorm2d(hidden, eps=BN_EPS)
-        self.depthwise_conv = nn.Conv2d(
-            hidden, hidden, kernel, stride, groups=hidden, bias=False
-        )
+        self.depthwise_conv = nn.Conv2d(hidden, hidden, kernel, stride, groups=hidden, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden, eps=BN_EPS)
         self.project_conv = nn.Conv2d(hidden, out, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out, eps=BN_EPS)
@@ -155,9 +151,7 @@ def load_lite0(path: Path | str | None = None) -> Lite0:
         net = Lite0()
         net.load_state_dict(state)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{file}: no such file; give the weights of lite0"
-        ) from None
+        raise CheckpointError(f"{file}: no such file; give the weights of lite0") from None
     except Exception as error:
         raise CheckpointError(
             f"{file}: not the weights of EfficientNet-lite0 ({type(error).__name__}: "
