@@ -5,13 +5,29 @@
     out = G.synthesis(ws, feature_resolutions=(64,))       # out.img, out.feats[64]
 """
 
+from stylegan.checkpoint import (
+    Facts,
+    Snapshot,
+    convert,
+    describe,
+    load_generator,
+    load_snapshot,
+    save_generator,
+)
 from stylegan.discriminator import Discriminator, DiscriminatorConfig
 from stylegan.stylegan2 import Generator, GeneratorConfig, Rendering
 
 __all__ = [
     "Discriminator",
     "DiscriminatorConfig",
+    "Facts",
     "Generator",
     "GeneratorConfig",
     "Rendering",
+    "Snapshot",
+    "convert",
+    "describe",
+    "load_generator",
+    "load_snapshot",
+    "save_generator",
 ]

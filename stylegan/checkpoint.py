@@ -1,0 +1,246 @@
+"""Load, save, convert and describe generators; opening a file never runs code from it."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stylegan.discriminator import Discriminator
+from stylegan.errors import CheckpointError, ConfigError
+from stylegan.files import json_text, write_tensors, write_torch
+from stylegan.formats import ALL_PARTS, Checkpoint, read_checkpoint
+from stylegan.rosinality import discriminator_to_rosinality, generator_to_rosinality
+from stylegan.seeding import sample_z, stream
+from stylegan.sizes import (
+    GeneratorWeights,
+    build_discriminator,
+    build_generator,
+    num_parameters,
+)
+from stylegan.stylegan2 import Generator
+
+TARGETS = ("safetensors", "rosinality", "nvidia-state")
+_W_AVG_SAMPLES, _CHUNK = 10_000, 1_000
+_log = logging.getLogger(__name__)
+
+
+class Snapshot(NamedTuple):
+    """The networks of a training snapshot; sample from `G_ema`, resume from all three."""
+
+    G_ema: Generator
+    G: Generator | None
+    D: Discriminator | None
+
+
+class Facts(NamedTuple):
+    """What a checkpoint holds, as `prior info` shows it."""
+
+    format: str
+    architecture: str  # "skip", "resnet" or "orig"
+    img_resolution: int
+    img_channels: int
+    z_dim: int
+    w_dim: int
+    c_dim: int  # 0 when unconditional
+    num_ws: int
+    mapping_layers: int
+    channels: dict[int, int]  # resolution -> width
+    parameters: int
+    conv_clamp: float | None
+    has_w_avg: bool  # False: the average latent is estimated when the file is loaded
+    has_g: bool
+    has_d: bool
+    dtype: str  # of the stored weights
+    notes: dict[str, str]  # what else the file states, such as kimg
+
+
+def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:
+    """Load the averaged generator of a checkpoint.
+
+    Opens NVIDIA's .pkl (stylegan2-ada-pytorch, and the StyleGAN2 of stylegan3's repository),
+    rosinality .pt, the decoder of pSp .pt, state dicts in NVIDIA's names, and .safetensors. Sizes
+    are read off the weights. A file without an average latent gets the mean of 10,000 mapped
+    latents of a fixed random stream.
+
+    Returns:
+        The network on `device`: float32, eval mode, without gradients.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, wants to run code, or holds something else.
+    """
+    path = Path(path)
+    return _generator(read_checkpoint(path, ("G_ema",)).G_ema, str(path)).to(device)
+
+
+def load_snapshot(path: str | Path) -> Snapshot:
+    """Load the averaged generator, the trained generator and the discriminator of a checkpoint.
+
+    `G` and `D` are None where the file has none. All are on the CPU, float32, eval mode, without
+    gradients.
+
+    Raises:
+        CheckpointError: as for `load_generator`.
+    """
+    path = Path(path)
+    return _snapshot(read_checkpoint(path), str(path))
+
+
+def save_generator(
+    generator: Generator,
+    path: str | Path,
+    *,
+    half: bool = False,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write a generator as .safetensors with its configuration in the header.
+
+    Args:
+        generator: The network to save.
+        path: File to write, whole or not at all; parent folders are made.
+        half: Store matrices and kernels as float16 (half the size, pictures change slightly);
+            they load as float32.
+        notes: Further facts for the header, such as {"kimg": "1000"}.
+
+    Raises:
+        CheckpointError: the file cannot be written, or a weight is beyond float16.
+    """
+    path = Path(path)
+    state = generator.state_dict()
+    if half:
+        state = {k: _to_half(k, t, path) for k, t in state.items()}
+    header = {
+        **(notes or {}),
+        "kind": "stylegan2-generator",
+        "config": json_text(generator.config.to_dict()),
+    }
+    write_tensors(path, state, header)
+
+
+def convert(
+    src: str | Path, dst: str | Path, to: str = "safetensors", *, half: bool = False
+) -> None:
+    """Write the networks of one checkpoint in another layout.
+
+    Args:
+        src: Any checkpoint `load_generator` opens.
+        dst: File to write, whole or not at all.
+        to: "safetensors" (the averaged generator), "rosinality" (.pt with g_ema, latent_avg and,
+            where there are, g and d) or "nvidia-state" (.pt, a plain state dict of the averaged
+            generator in NVIDIA's names).
+        half: Store .safetensors as float16, as `save_generator` does.
+
+    Raises:
+        ConfigError: `to` is unknown.
+        CheckpointError: `src` cannot be read, has no such form, or `dst` cannot be written.
+    """
+    if to not in TARGETS:
+        raise ConfigError(f"unknown target '{to}'; choose from {', '.join(TARGETS)}")
+    src, dst = Path(src), Path(dst)
+    parts = ALL_PARTS if to == "rosinality" else ("G_ema",)
+    found = read_checkpoint(src, parts)
+    snapshot = _snapshot(found, str(src))
+    if to == "safetensors":
+        save_generator(snapshot.G_ema, dst, half=half, notes=found.notes)
+    elif to == "nvidia-state":
+        write_torch(dst, _plain(snapshot.G_ema.state_dict()))
+    else:
+        write_torch(dst, _rosinality_content(snapshot, str(src)))
+
+
+def describe(path: str | Path) -> Facts:
+    """Return what a checkpoint holds without building its networks.
+
+    Raises:
+        CheckpointError: as for `load_generator`.
+    """
+    found = read_checkpoint(Path(path))
+    config, state = found.G_ema
+    return Facts(
+        format=found.format,
+        architecture=config.architecture,
+        img_resolution=config.img_resolution,
+        img_channels=config.img_channels,
+        z_dim=config.z_dim,
+        w_dim=config.w_dim,
+        c_dim=config.c_dim,
+        num_ws=config.num_ws,
+        mapping_layers=config.mapping_layers,
+        channels=dict(config.channels),
+        parameters=num_parameters(state),
+        conv_clamp=config.conv_clamp,
+        has_w_avg="mapping.w_avg" in state,
+        has_g=found.G is not None,
+        has_d=found.D is not None,
+        dtype=str(state["synthesis.b4.conv1.weight"].dtype).removeprefix("torch."),
+        notes=found.notes,
+    )
+
+
+@torch.no_grad()
+def estimate_w_avg(generator: Generator) -> Tensor:
+    """Return the mean w [D] of 10,000 latents of a fixed stream, over all classes in turn."""
+    gen = stream(0, "w_avg")
+    total = torch.zeros(generator.w_dim, dtype=torch.float64)
+    for start in range(0, _W_AVG_SAMPLES, _CHUNK):
+        z = sample_z(_CHUNK, generator.z_dim, gen)
+        c = None
+        if generator.c_dim > 0:
+            ids = torch.arange(start, start + _CHUNK) % generator.c_dim
+            c = torch.nn.functional.one_hot(ids, generator.c_dim).float()
+        total += generator.mapping.map(z, c).double().sum(dim=0)
+    return (total / _W_AVG_SAMPLES).float()
+
+
+def _snapshot(found: Checkpoint, source: str) -> Snapshot:
+    return Snapshot(
+        _generator(found.G_ema, source),
+        None if found.G is None else _generator(found.G, source),
+        None if found.D is None else build_discriminator(found.D, source),
+    )
+
+
+def _generator(weights: GeneratorWeights, source: str) -> Generator:
+    net = build_generator(weights, source)
+    if "mapping.w_avg" not in weights.state:
+        net.mapping.w_avg.copy_(estimate_w_avg(net))
+    return net
+
+
+def _to_half(name: str, tensor: Tensor, path: Path) -> Tensor:
+    if tensor.ndim < 2 or name.endswith("resample_filter"):
+        return tensor
+    half = tensor.half()
+    if not torch.isfinite(half).all():
+        raise CheckpointError(
+            f"{path}: '{name}' has weights that float16 cannot hold (or that are not finite); "
+            "save it without half"
+        )
+    return half
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: t.contiguous().clone() for k, t in state.items()}
+
+
+def _rosinality_content(snapshot: Snapshot, source: str) -> dict[str, object]:
+    ema = snapshot.G_ema
+    content: dict[str, object] = {"g_ema": _plain(generator_to_rosinality(ema.state_dict()))}
+    if ema.config.conv_clamp is not None:
+        _log.warning(
+            "%s: rosinality's layout cannot store the clamp of activations at %g; pictures differ "
+            "only where activations exceed it",
+            source,
+            ema.config.conv_clamp,
+        )
+    if snapshot.G is not None:
+        content["g"] = _plain(generator_to_rosinality(snapshot.G.state_dict()))
+    if snapshot.D is not None:
+        try:
+            content["d"] = _plain(discriminator_to_rosinality(snapshot.D.state_dict()))
+        except CheckpointError as err:
+            _log.warning("%s: the discriminator is left out: %s", source, err)
+    content["latent_avg"] = ema.mapping.w_avg.clone()
+    return content
