@@ -1,0 +1,17 @@
+"""Synthetic faces: portraits of random heads with exact label maps and landmarks.
+
+    render_face(seed, index)          one portrait
+    FaceDataset(seed, count, size)    portraits by number, rendered when asked for
+    render_folder(out, count)         an image folder on disk, rendered by several processes
+
+The heads come from one deformable mesh (see LICENSE-STATEMENTS.txt, CC0). Rooms, in the order
+of the work: geometry, identity, traits, camera, surface, labels, appearance, hair, accessories,
+portrait, dataset; raster and noise hold the kernels.
+"""
+
+from fewshot_smis.faces.dataset import FaceDataset, render_folder
+from fewshot_smis.faces.labels import FaceClass
+from fewshot_smis.faces.portrait import Portrait, render_face
+from fewshot_smis.faces.traits import Pose
+
+__all__ = ["FaceClass", "FaceDataset", "Portrait", "Pose", "render_face", "render_folder"]

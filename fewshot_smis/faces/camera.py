@@ -1,0 +1,82 @@
+"""Pose and camera: model space to pixels, framed like aligned portrait photographs."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fewshot_smis.faces.geometry import Array, load_geometry
+from fewshot_smis.faces.traits import Pose, View
+
+
+class Camera(NamedTuple):
+    """A posed head in front of a pin-hole camera."""
+
+    rotation: Array  # [3,3], of the head
+    pivot: Array  # [3], middle of the head, dm
+    distance: float  # from the camera to the pivot plane, dm
+    center: Array  # [2], middle of the crop on the picture plane
+    basis: Array  # [2,2], picture plane to pixels
+    shift: Array  # [2], pixels
+    width: int  # of the canvas, pixels
+    scale: float  # pixels per dm at the pivot
+
+    def place(self, points: Array) -> Array:
+        """Pose `points` [...,3] of the model: the head turns, the neck follows in part."""
+        return _place(points, self.rotation, self.pivot)
+
+    def project(self, placed: Array) -> Array:
+        """Return pixels x, y and depth [...,3] float32 of `placed` points [...,3]."""
+        plane = (_perspective(placed, self.distance) - self.center) @ self.basis.T
+        pixels = plane + self.width / 2 + self.shift
+        return np.concatenate([pixels, placed[..., 2:3]], -1).astype(np.float32)
+
+
+def rotation_matrix(pose: Pose) -> Array:
+    """Return the rotation [3,3] of a head: first yaw about y, then pitch about x, then roll."""
+    a, b, c = np.deg2rad(pose)
+    yaw = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+    pitch = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    roll = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    turned: Array = roll @ pitch @ yaw
+    return turned
+
+
+def _place(points: Array, rotation: Array, pivot: Array) -> Array:
+    rest = points - pivot
+    share = np.clip((points[..., 1:2] - 5.0) / 1.1, 0.25, 1)
+    turned: Array = rest @ rotation.T * share + rest * (1 - share)
+    return turned
+
+
+def _perspective(placed: Array, distance: float) -> Array:
+    """Project `placed` [...,3] on the plane through the pivot; y points down from here on."""
+    return placed[..., :2] * (distance / (distance - placed[..., 2:3])) * np.array([1, -1])
+
+
+def frame_portrait(verts: Array, view: View, width: int, *, jitter: bool = True) -> Camera:
+    """Aim the camera at the head `verts` [V,3] with the FFHQ / CelebA-HQ alignment rule.
+
+    The crop follows from the projected eyes and mouth; `jitter` adds the small errors that real
+    alignments have.
+    """
+    marks = load_geometry().landmarks
+    rotation = rotation_matrix(view.pose)
+    pivot = np.array([0, verts[marks[30], 1], 0.55])
+    points = _perspective(_place(verts, rotation, pivot)[marks], view.distance)
+    eye_left, eye_right = points[36:42].mean(0), points[42:48].mean(0)
+    eyes_middle, mouth = (eye_left + eye_right) / 2, (points[48] + points[54]) / 2
+    eye_to_eye, eye_to_mouth = eye_right - eye_left, mouth - eyes_middle
+    across = eye_to_eye - np.array([-eye_to_mouth[1], eye_to_mouth[0]])
+    across /= np.hypot(*across)
+    half = max(np.hypot(*eye_to_eye) * 2, np.hypot(*eye_to_mouth) * 1.8)
+    basis = np.stack([across, np.array([-across[1], across[0]])]) * width / (2 * half)
+    return Camera(
+        rotation=rotation,
+        pivot=pivot,
+        distance=view.distance,
+        center=eyes_middle + eye_to_mouth * 0.1,
+        basis=basis * (1 + view.zoom * 0.015 * jitter),
+        shift=view.shift * width * 0.006 * jitter + np.array([0, 0.006 * width]),
+        width=width,
+        scale=width / (2 * half),
+    )

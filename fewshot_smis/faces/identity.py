@@ -1,0 +1,159 @@
+"""Who is portrayed: head shape and facial expression, drawn from the blend shapes.
+
+The order of the random draws is part of what a seed means; a change of it changes every portrait.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from fewshot_smis.faces.geometry import Array, add_shape, load_geometry, smoothstep
+
+_DETAIL_PREFIXES = (
+    "head",
+    "eyes",
+    "nose",
+    "mouth",
+    "chin",
+    "cheek",
+    "forehead",
+    "ears",
+    "neck",
+)
+_OPPOSITES = (
+    ("incr", "decr"),
+    ("up", "down"),
+    ("in", "out"),
+    ("convex", "concave"),
+    ("forward", "backward"),
+)
+_HEAD_SHAPES = (
+    "diamond",
+    "invertedtriangular",
+    "oval",
+    "rectangular",
+    "round",
+    "square",
+    "triangular",
+)
+ETHNICITIES = ("african", "asian", "caucasian")
+
+
+class Identity(NamedTuple):
+    """A head with an expression, and the traits it was made from."""
+
+    verts: Array  # [V,3] float32, dm
+    male: float  # 0 female .. 1 male
+    age: float  # 0 young .. 1 old
+    ethnicity: Array  # [3], shares of ETHNICITIES, sum 1
+    fat: float  # 0 .. 1
+
+
+@functools.cache
+def opposite_shapes() -> dict[str, tuple[str, str]]:
+    """Map the stem of each detail to its two blend shapes, for example more and less of it."""
+    names = load_geometry().shapes
+    pairs = {}
+    for name in names:
+        if name.split("/")[0] not in _DETAIL_PREFIXES:
+            continue
+        for more, less in _OPPOSITES:
+            stem = name[: -len(more)]
+            if name.endswith("-" + more) and stem + less in names:
+                pairs[stem] = (name, stem + less)
+    return {k: v for k, v in pairs.items() if "trans" not in k and "age" not in k}
+
+
+@functools.cache
+def detail_stems() -> tuple[tuple[str, ...], ...]:
+    """Group the stems of `opposite_shapes` so that left and right twins change together."""
+    stems = opposite_shapes()
+    both = sorted({stem.replace("/l-", "/?-") for stem in stems if "/r-" not in stem})
+    return tuple(
+        (stem.replace("/?-", "/l-"), stem.replace("/?-", "/r-")) if "/?-" in stem else (stem,)
+        for stem in both
+    )
+
+
+def _add_macro(verts: Array, *, male: float, age: float, ethnicity: Array, fat: float) -> None:
+    """Blend sex, age, ethnicity and weight; the product weights of the macro shapes sum to 1."""
+    for sex, sex_weight in (("female", 1 - male), ("male", male)):
+        for years, years_weight in (("young", 1 - age), ("old", age)):
+            for name, share in zip(ETHNICITIES, ethnicity, strict=True):
+                shape = f"macrodetails/{name}-{sex}-{years}"
+                add_shape(verts, shape, share * sex_weight * years_weight)
+            extreme = "max" if fat > 0.5 else "min"
+            add_shape(
+                verts,
+                f"macrodetails/universal-{sex}-{years}-averagemuscle-{extreme}weight",
+                sex_weight * years_weight * abs(2 * fat - 1) * 0.6,
+            )
+
+
+def _add_details(verts: Array, rng: np.random.RandomState) -> None:
+    """Vary each feature of the face by chance, left and right alike."""
+    pairs = opposite_shapes()
+    for stems in detail_stems():
+        if rng.rand() < 0.6:
+            weight = np.clip(rng.randn() * 0.24, -0.6, 0.6)
+            for stem in stems:
+                add_shape(verts, pairs[stem][int(weight < 0)], abs(weight))
+    for name in _HEAD_SHAPES:
+        add_shape(verts, f"head/head-{name}", rng.rand() * 0.4 * (rng.rand() < 0.25))
+
+
+def sample_expression(rng: np.random.RandomState) -> dict[str, float]:
+    """Draw face-unit weights; a name without Left or Right stands for both sides."""
+    units: dict[str, float] = {}
+    mood = rng.rand()
+    if mood < 0.6:
+        units["mouthSmile"] = 0.3 + rng.rand() * 0.65
+        units["cheekSquint"] = units["mouthSmile"] * 0.4
+    elif mood < 0.66:
+        units["mouthFrown"] = rng.rand() * 0.5
+    if mood < 0.48 and rng.rand() < 0.65:
+        units["mouthUpperUp"] = 0.35 + rng.rand() * 0.5
+        units["mouthLowerDown"] = 0.4 + rng.rand() * 0.4
+        units["mouthStretch"] = rng.rand() * 0.3
+    if rng.rand() < 0.3:
+        units["jawOpen"] = rng.rand() ** 2 * 0.7
+    if rng.rand() < 0.1:
+        units["mouthPucker"] = rng.rand() * 0.6
+    units["eyeBlink"] = rng.rand() * 0.10 if rng.rand() < 0.95 else rng.rand()
+    units["eyeWide"] = 0.3 + rng.rand() * 0.5 if units["eyeBlink"] < 0.1 else 0.0
+    brow = rng.randn() * 0.35 + 0.08  # mostly relaxed, seldom a frown
+    if brow > 0:
+        units["browInnerUp"] = brow
+        units["browOuterUp"] = brow * rng.rand()
+    else:
+        units["browDown"] = min(-brow, 0.6) * 0.6
+    return units
+
+
+def _add_expression(verts: Array, rng: np.random.RandomState) -> None:
+    """Apply a sampled expression, slightly uneven between the sides."""
+    known = load_geometry().shapes
+    for name, weight in sample_expression(rng).items():
+        if f"faceunits/{name}" in known:
+            add_shape(verts, f"faceunits/{name}", weight)
+        else:
+            add_shape(verts, f"faceunits/{name}Left", weight * rng.uniform(0.85, 1.1))
+            add_shape(verts, f"faceunits/{name}Right", weight * rng.uniform(0.85, 1.1))
+
+
+def sample_identity(rng: np.random.RandomState) -> Identity:
+    """Draw a head: sex, age, ethnicity, weight, details and expression."""
+    neutral = load_geometry().verts
+    verts = neutral.copy()
+    add_shape(verts, "mouth/mouth-scale-horiz-incr", 0.35 * rng.rand())
+    male = rng.beta(0.3, 0.3)
+    age = rng.beta(1.1, 2.6)
+    ethnicity = rng.dirichlet([0.4] * 3)
+    fat = rng.rand()
+    _add_macro(verts, male=male, age=age, ethnicity=ethnicity, fat=fat)
+    _add_details(verts, rng)
+    _add_expression(verts, rng)
+    # The base neck is too long for a portrait: sink the head so that shoulders reach the crop.
+    verts[:, 1] -= rng.uniform(0.20, 0.50) * smoothstep(5.0, 6.35, neutral[:, 1])
+    return Identity(verts, male, age, ethnicity, fat)

@@ -1,0 +1,49 @@
+"""Smooth random texture in space: value noise on a repeating lattice."""
+
+import functools
+
+import numpy as np
+
+from fewshot_smis.faces.geometry import Array
+from fewshot_smis.faces.raster import compiled
+
+PERIOD = 32
+
+
+@functools.cache
+def _lattice() -> Array:
+    """Return the lattice values [32,32,32] in [0,1): part of every portrait's look."""
+    return np.random.RandomState(0).rand(PERIOD, PERIOD, PERIOD).astype(np.float32)
+
+
+def fill_noise(points: Array, lattice: Array, out: Array) -> None:
+    """Write the interpolated lattice values; `value_noise` says what the arrays hold."""
+    for n in range(points.shape[0]):
+        x = np.floor(points[n, 0])
+        y = np.floor(points[n, 1])
+        z = np.floor(points[n, 2])
+        fx = points[n, 0] - x
+        fy = points[n, 1] - y
+        fz = points[n, 2] - z
+        fx = fx * fx * (3 - 2 * fx)
+        fy = fy * fy * (3 - 2 * fy)
+        fz = fz * fz * (3 - 2 * fz)
+        total = 0.0
+        for a in range(2):
+            for b in range(2):
+                for c in range(2):
+                    total += (
+                        (fx if a else 1 - fx)
+                        * (fy if b else 1 - fy)
+                        * (fz if c else 1 - fz)
+                        * lattice[(int(x) + a) & 31, (int(y) + b) & 31, (int(z) + c) & 31]
+                    )
+        out[n] = total
+
+
+def value_noise(points: Array) -> Array:
+    """Return noise in [0,1) at `points` [...,3], float32 [...]; one lattice cell is one unit."""
+    flat = np.ascontiguousarray(points.reshape(-1, 3), np.float32)
+    out = np.empty(len(flat), np.float32)
+    compiled(fill_noise)(flat, _lattice(), out)
+    return out.reshape(points.shape[:-1])

@@ -1,0 +1,177 @@
+"""One portrait: sample a head and its looks, paint the mesh, draw hair and accessories over it.
+
+Everything is drawn `supersample` times larger and averaged; label maps by majority.
+Legend: W width of the larger canvas.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fewshot_smis.faces.accessories import (
+    Scene,
+    draw_beard,
+    draw_cap,
+    draw_glasses,
+    draw_hair,
+)
+from fewshot_smis.faces.appearance import mesh_albedo, paint_backdrop, shade_mesh
+from fewshot_smis.faces.camera import frame_portrait
+from fewshot_smis.faces.geometry import Array, load_geometry, vertex_normals
+from fewshot_smis.faces.identity import ETHNICITIES, Identity, sample_identity
+from fewshot_smis.faces.labels import FaceClass, hair_field, mesh_regions, tidy_hair
+from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
+from fewshot_smis.faces.surface import visible_surface
+from fewshot_smis.faces.traits import BEARDS, Pose, Traits, sample_traits
+from stylegan.errors import ConfigError
+
+_GLASSES_ODDS = 0.10
+_GRAIN = 0.006
+_MAX_SEED = 2**32 - 1
+
+
+class Portrait(NamedTuple):
+    """A rendered face with its exact annotations."""
+
+    img: Array  # [H,W,3] uint8
+    label: Array  # [H,W] uint8, FaceClass ids
+    landmarks: Array  # [68,2] float32, x and y in pixels, iBUG order; also of hidden points
+    attributes: dict[str, float | str]
+
+
+def _draw_mesh(scene: Scene, identity: Identity, field: Array) -> tuple[Canvas, Array]:
+    """Paint backdrop and mesh; return the canvas and the mesh pixels [W,W] bool."""
+    traits, camera, geo = scene.traits, scene.camera, load_geometry()
+    width = camera.width
+    depth = np.full((width, width), -1e9, np.float32)
+    points = camera.project(camera.place(scene.verts))
+    surface = visible_surface(scene.verts, camera, draw_triangles(points, geo.tris, depth))
+    regions = mesh_regions(surface, traits, field, identity.male)
+    albedo = mesh_albedo(surface, regions, traits, identity.age)
+    img = paint_backdrop(traits.backdrop, traits.offset, width)
+    img[surface.hit] = shade_mesh(albedo, surface, regions, traits)
+    label = np.zeros((width, width), np.int64)
+    label[surface.hit] = regions.label
+    strand = np.zeros((width, width), np.uint8)
+    return Canvas(img, label, depth, strand), surface.hit
+
+
+def _shadow_lids(canvas: Canvas, thickness: int, male: float) -> None:
+    """Darken the upper lashes and what the lid shades of the eye ball, in place."""
+    eye = (canvas.label == FaceClass.LEFT_EYE) | (canvas.label == FaceClass.RIGHT_EYE)
+    above, lit = eye.copy(), eye.copy()
+    for k in range(1, thickness + 1):
+        above[:-k] |= eye[k:]
+        lit[k:] &= eye[:-k]
+    canvas.img[above & ~eye] *= 0.30 + 0.3 * male
+    canvas.img[eye & ~lit] *= 0.62
+
+
+def _cast_hair_shadow(canvas: Canvas, mesh: Array, scene: Scene) -> None:
+    """Throw a soft shadow of hair and hat on the mesh pixels beneath, in place."""
+    scale, key = scene.camera.scale, scene.traits.light.key
+    cover = ((canvas.strand > 0) | (canvas.label == FaceClass.HAT)).astype(np.float32)
+    down, across = int(scale * 0.05 + key[1] * scale * 0.05), int(-key[0] * scale * 0.06)
+    moved = np.roll(np.roll(cover, down, 0), across, 1)
+    shadow = box_blur(moved, max(2, int(scale * 0.05)))
+    face = mesh & (cover < 0.5) & (canvas.label != FaceClass.HAIR)
+    canvas.img[face] *= (1 - 0.5 * shadow[face])[:, None]
+
+
+def _draw_over(
+    canvas: Canvas, rng: np.random.RandomState, scene: Scene, mesh: Array, field: Array
+) -> bool:
+    """Draw beard, cap, hair and glasses in place; return whether there are glasses."""
+    hair, scale = scene.traits.hair, scene.camera.scale
+    if BEARDS[hair.beard] == "full":
+        draw_beard(canvas, rng, scene)
+    canvas.strand[:] = 0  # a beard throws no shadow
+    if hair.hat:
+        draw_cap(canvas, rng, scene)
+    beneath = canvas.label.copy()
+    if hair.style != "bald":
+        draw_hair(canvas, rng, scene, field)
+    canvas.label[:] = tidy_hair(canvas.label, beneath, max(1, round(scale * 0.012)))
+    _cast_hair_shadow(canvas, mesh, scene)
+    glasses = rng.rand() < _GLASSES_ODDS
+    if glasses:
+        draw_glasses(canvas, rng, scene)
+    return glasses
+
+
+def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
+    """Turn the linear canvas [W,W,3] into a uint8 picture: exposure, gamma, pooling, grain."""
+    size = len(img) // factor
+    shown = np.clip(img * rng.uniform(0.9, 1.15), 0, 1) ** (1 / 2.2)
+    small = shown.reshape(size, factor, size, factor, 3).mean((1, 3))
+    small = small + rng.randn(size, size, 3) * _GRAIN
+    return (np.clip(small, 0, 1) * 255).astype(np.uint8)
+
+
+def _attributes(identity: Identity, traits: Traits, glasses: bool) -> dict[str, float | str]:
+    pose, hair = traits.view.pose, traits.hair
+    return {
+        "male": float(identity.male),
+        "age": float(identity.age),
+        "fat": float(identity.fat),
+        **{name: float(w) for name, w in zip(ETHNICITIES, identity.ethnicity, strict=True)},
+        "yaw": float(pose.yaw),
+        "pitch": float(pose.pitch),
+        "roll": float(pose.roll),
+        "hair": hair.style,
+        "beard": BEARDS[hair.beard],
+        "hat": float(hair.hat),
+        "glasses": float(glasses),
+    }
+
+
+def render_face(
+    seed: int,
+    index: int,
+    size: int = 128,
+    *,
+    supersample: int = 2,
+    pose: Pose | None = None,
+    jitter: bool = True,
+) -> Portrait:
+    """Render portrait number `index` of `seed`; the same numbers give the same portrait.
+
+    The portrait depends on `seed + index` alone, so that neighbouring seeds share portraits:
+    leave as much room between the seeds of two data sets as the first has portraits.
+
+    Args:
+        seed: first number of the data set, 0 or more.
+        index: number within the data set, 0 or more.
+        size: height and width of the result, 8 or more pixels.
+        supersample: how many times larger the portrait is drawn; 1 is faster and jagged.
+        pose: replaces the sampled rotation of the head.
+        jitter: add the small errors of crop that aligned photographs have.
+
+    Raises:
+        ConfigError: a number out of range.
+        BackendError: numba is not installed.
+    """
+    if min(seed, index) < 0 or seed + index > _MAX_SEED:
+        raise ConfigError(
+            f"seed {seed} and index {index}: use numbers from 0 whose sum is at most {_MAX_SEED}"
+        )
+    if size < 8 or supersample < 1:
+        raise ConfigError(
+            f"size {size}, supersample {supersample}: use a size of 8 or more pixels "
+            "and a supersample of 1 or more"
+        )
+    rng = np.random.RandomState(seed + index)
+    identity = sample_identity(rng)
+    traits = sample_traits(rng, identity, pose)
+    verts = identity.verts
+    normals = vertex_normals(verts, load_geometry().body)
+    camera = frame_portrait(verts, traits.view, size * supersample, jitter=jitter)
+    scene, field = Scene(verts, normals, traits, camera), hair_field(traits)
+    canvas, mesh = _draw_mesh(scene, identity, field)
+    _shadow_lids(canvas, max(1, round(camera.scale * 0.012)), identity.male)
+    glasses = _draw_over(canvas, rng, scene, mesh, field)
+    img = _develop(canvas.img, rng, supersample)
+    marks = camera.project(camera.place(verts))[load_geometry().landmarks][:, :2] / supersample
+    return Portrait(
+        img, majority(canvas.label, supersample), marks, _attributes(identity, traits, glasses)
+    )

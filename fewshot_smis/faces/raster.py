@@ -1,0 +1,207 @@
+"""Drawing kernels: z-buffered triangles and poly-lines, majority pooling, box blur.
+
+The kernels are plain Python functions, readable and slow; `compiled` turns one into machine
+code on its first use. Numba is an optional package and is imported only then.
+Legend: W canvas width and height, pixel centres at +0.5; larger z is nearer.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fewshot_smis.faces.geometry import Array
+from stylegan.errors import BackendError
+
+NUM_CLASSES = 19
+
+
+class Canvas(NamedTuple):
+    """The picture while it is drawn; all arrays are changed in place."""
+
+    img: Array  # [W,W,3] float64, linear light
+    label: Array  # [W,W] int64, class ids
+    depth: Array  # [W,W] float32
+    strand: Array  # [W,W] uint8, 1 where a strand was drawn last
+
+
+class Coverage(NamedTuple):
+    """What triangle each pixel sees, and where in it."""
+
+    tri: Array  # [W,W] int32, -1 where there is none
+    weights: Array  # [W,W,3] float32, barycentric
+
+
+@functools.cache
+def compiled(kernel: Callable[..., Any], *, fastmath: bool = True) -> Callable[..., Any]:
+    """Return `kernel` as machine code, compiled on its first call and cached on disk.
+
+    Raises:
+        BackendError: numba is not installed.
+    """
+    try:
+        numba = importlib.import_module("numba")
+    except ImportError as error:
+        raise BackendError(
+            "drawing synthetic faces needs numba, which is not installed; "
+            "run: pip install fewshot-smis[synth]"
+        ) from error
+    fast: Callable[..., Any] = numba.njit(cache=True, fastmath=fastmath)(kernel)
+    return fast
+
+
+def fill_triangles(
+    points: Array, tris: Array, width: int, tid: Array, bary: Array, depth: Array
+) -> None:
+    """Write the nearest triangle of each pixel; `draw_triangles` says what the arrays hold."""
+    for t in range(tris.shape[0]):
+        a = tris[t, 0]
+        b = tris[t, 1]
+        c = tris[t, 2]
+        x0 = points[a, 0]
+        y0 = points[a, 1]
+        x1 = points[b, 0]
+        y1 = points[b, 1]
+        x2 = points[c, 0]
+        y2 = points[c, 1]
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+        if abs(area) < 1e-9:
+            continue
+        top = max(0, int(np.ceil(min(y0, y1, y2) - 0.5)))
+        bottom = min(width - 1, int(np.floor(max(y0, y1, y2) - 0.5)))
+        first = max(0, int(np.ceil(min(x0, x1, x2) - 0.5)))
+        last = min(width - 1, int(np.floor(max(x0, x1, x2) - 0.5)))
+        for y in range(top, bottom + 1):
+            for x in range(first, last + 1):
+                px = x + 0.5
+                py = y + 0.5
+                w1 = ((px - x0) * (y2 - y0) - (x2 - x0) * (py - y0)) / area
+                w2 = ((x1 - x0) * (py - y0) - (px - x0) * (y1 - y0)) / area
+                w0 = 1 - w1 - w2
+                if w0 >= -1e-5 and w1 >= -1e-5 and w2 >= -1e-5:
+                    z = w0 * points[a, 2] + w1 * points[b, 2] + w2 * points[c, 2]
+                    if z > depth[y, x]:
+                        depth[y, x] = z
+                        tid[y, x] = t
+                        bary[y, x, 0] = w0
+                        bary[y, x, 1] = w1
+                        bary[y, x, 2] = w2
+
+
+def draw_triangles(points: Array, tris: Array, depth: Array) -> Coverage:
+    """Draw `tris` [T,3] over `points` [V,3] (pixels x, y and depth, float32).
+
+    Only what lies in front of `depth` [W,W] shows; `depth` is changed in place.
+    """
+    width = len(depth)
+    tid = -np.ones((width, width), np.int32)
+    bary = np.zeros((width, width, 3), np.float32)
+    compiled(fill_triangles)(points, tris, width, tid, bary, depth)
+    return Coverage(tid, bary)
+
+
+def fill_strands(
+    lines: Array,
+    color: Array,
+    label: Array,
+    radius: Array,
+    bias: float,
+    width: int,
+    depth: Array,
+    img: Array,
+    out: Array,
+    strand: Array,
+) -> None:
+    """Stamp squares along each poly-line; `draw_strands` says what the arrays hold."""
+    for s in range(lines.shape[0]):
+        for k in range(lines.shape[1] - 1):
+            dx = lines[s, k + 1, 0] - lines[s, k, 0]
+            dy = lines[s, k + 1, 1] - lines[s, k, 1]
+            stamps = int(max(abs(dx), abs(dy)) * 1.0) + 1
+            taper = 1.0 - 0.7 * (k / (lines.shape[1] - 1.0)) ** 3
+            r = radius[s] * taper
+            for j in range(stamps):
+                t = j / stamps
+                cx = lines[s, k, 0] + t * dx
+                cy = lines[s, k, 1] + t * dy
+                z = lines[s, k, 2] + t * (lines[s, k + 1, 2] - lines[s, k, 2])
+                top = max(0, int(np.floor(cy - r + 0.5)))
+                bottom = min(width - 1, int(np.floor(cy + r - 0.5)))
+                first = max(0, int(np.floor(cx - r + 0.5)))
+                last = min(width - 1, int(np.floor(cx + r - 0.5)))
+                for y in range(top, bottom + 1):
+                    for x in range(first, last + 1):
+                        if z + bias > depth[y, x]:
+                            depth[y, x] = z + bias
+                            strand[y, x] = 1
+                            if label[s] >= 0:
+                                out[y, x] = label[s]
+                            for c in range(3):
+                                img[y, x, c] = color[s, k, c] * (1 - t) + color[s, k + 1, c] * t
+
+
+def draw_strands(
+    canvas: Canvas,
+    lines: Array,
+    color: Array,
+    *,
+    label: int,
+    radius: float,
+    bias: float = 0.0,
+) -> None:
+    """Draw poly-lines that thin towards their ends onto `canvas`, in place.
+
+    Args:
+        canvas: the picture to draw on.
+        lines: [S,K,3] float32, pixels x, y and depth of the K points of each strand.
+        color: [S,K,3] float32, linear light.
+        label: class id of the strands; -1 leaves the label map as it is.
+        radius: at the root, in pixels.
+        bias: added to the strands' depth (dm), so that they win against what they lie on.
+    """
+    count = len(lines)
+    compiled(fill_strands)(
+        lines,
+        color,
+        np.full(count, label),
+        np.full(count, radius),
+        bias,
+        len(canvas.depth),
+        canvas.depth,
+        canvas.img,
+        canvas.label,
+        canvas.strand,
+    )
+
+
+def fill_majority(label: Array, factor: int, out: Array) -> None:
+    """Write the commonest id of each block; `majority` says what the arrays hold."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            votes = np.zeros(NUM_CLASSES, np.int64)
+            for a in range(factor):
+                for b in range(factor):
+                    votes[label[y * factor + a, x * factor + b]] += 1
+            out[y, x] = np.argmax(votes)
+
+
+def majority(label: Array, factor: int) -> Array:
+    """Shrink `label` [H,W] `factor` times by majority; ties go to the lower id. Return uint8."""
+    out = np.zeros((label.shape[0] // factor, label.shape[1] // factor), np.uint8)
+    compiled(fill_majority, fastmath=False)(label, factor, out)
+    return out
+
+
+def box_blur(values: Array, radius: int) -> Array:
+    """Average `values` [H,W] over a square of 2 * radius + 1 pixels, twice; edges repeat."""
+    span = 2 * radius + 1
+    for _ in range(2):
+        for axis in (0, 1):
+            pad = [(radius + 1, radius) if k == axis else (0, 0) for k in (0, 1)]
+            total = np.cumsum(np.pad(values, pad, mode="edge"), axis)
+            length = total.shape[axis]
+            upper = np.take(total, range(span, length), axis)
+            values = (upper - np.take(total, range(length - span), axis)) / span
+    return values

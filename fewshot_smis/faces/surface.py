@@ -1,0 +1,86 @@
+"""What each pixel sees of the mesh: interpolated fields, normals and textures.
+
+Legend: P pixels that see the mesh, in reading order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fewshot_smis.faces.camera import Camera
+from fewshot_smis.faces.geometry import (
+    BODY,
+    EYE_LEFT,
+    EYE_RIGHT,
+    Array,
+    load_geometry,
+    unit,
+    vertex_normals,
+)
+from fewshot_smis.faces.raster import Coverage
+
+
+class Surface(NamedTuple):
+    """The visible mesh, one row a pixel."""
+
+    hit: Array  # [W,W] bool, the P pixels
+    corners: Array  # [P,3] vertex ids
+    weights: Array  # [P,3] float32, barycentric
+    group: Array  # [P] int64, geometry.BODY .. TONGUE
+    rest: Array  # [P,3] float32, the same point on the neutral mesh: sticks to the skin
+    normal: Array  # [P,3] unit, towards the camera
+    body: Array  # [P] bool
+    eye: Array  # [P] bool
+    left: Array  # [P] bool, the subject's left half
+    lips: Array  # [P] 0..1, as the next three
+    mouth: Array
+    ears: Array
+    lids: Array
+
+    def at(self, field: Array) -> Array:
+        """Interpolate a per-vertex `field` [V] or [V,k] at the P pixels."""
+        return _interpolate(field, self.corners, self.weights)
+
+
+def _interpolate(field: Array, corners: Array, weights: Array) -> Array:
+    share = weights[..., None] if field.ndim == 2 else weights
+    mixed: Array = (field[corners] * share).sum(1)
+    return mixed
+
+
+def _texture(mask: Array, uv: Array) -> Array:
+    """Read `mask` [S,S] uint8 at `uv` [P,2], nearest texel, as 0..1."""
+    side = mask.shape[0]
+    row = np.clip((1 - uv[:, 1]) * side, 0, side - 1).astype(int)
+    column = np.clip(uv[:, 0] * side, 0, side - 1).astype(int)
+    value: Array = mask[row, column] / 255.0
+    return value
+
+
+def visible_surface(verts: Array, camera: Camera, coverage: Coverage) -> Surface:
+    """Interpolate the posed mesh `verts` [V,3] over what `coverage` says is visible."""
+    geo = load_geometry()
+    hit = coverage.tri >= 0
+    tri, weights = coverage.tri[hit], coverage.weights[hit]
+    corners, group = geo.tris[tri], geo.groups[tri]
+    all_normals = vertex_normals(verts, geo.tris) @ camera.rotation.T
+    normal = unit(_interpolate(all_normals, corners, weights))
+    normal[normal[:, 2] < 0] *= -1
+    rest = _interpolate(geo.verts, corners, weights)
+    uv = (geo.uv_table[geo.tri_uv[tri]] * weights[..., None]).sum(1)
+    body = group == BODY
+    return Surface(
+        hit=hit,
+        corners=corners,
+        weights=weights,
+        group=group,
+        rest=rest,
+        normal=normal,
+        body=body,
+        eye=(group == EYE_LEFT) | (group == EYE_RIGHT),
+        left=rest[:, 0] > 0,
+        lips=_texture(geo.masks["lips"], uv) * body,
+        mouth=_texture(geo.masks["inside_mouth"], uv) * body,
+        ears=_texture(geo.masks["ears"], uv) * body,
+        lids=_texture(geo.masks["eyelids"], uv) * body,
+    )
