@@ -1,0 +1,162 @@
+"""Fit a labeler to a few codes of the prior and the label maps of what they show."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from fewshot_smis.codes import check_codes
+from fewshot_smis.data import IGNORE, Classes, one_hot, resize_label
+from fewshot_smis.labelers.base import Labeler
+from fewshot_smis.labelers.dense import DenseLabeler
+from fewshot_smis.labelers.prototypes import (
+    PixelPrototypes,
+    cell_prototypes,
+    class_prototypes,
+    coverage,
+    point_prototypes,
+)
+from fewshot_smis.labelers.sparse import SparseLabeler
+from stylegan import Generator
+from stylegan.errors import ConfigError, LabelError, ShapeError
+
+KINDS = ("auto", "dense", "sparse")
+
+
+def feature_resolution(prior: Generator, preferred: int = 64) -> int:
+    """Return the size of the prior's features nearest to `preferred` px (64 in the paper)."""
+    sizes = [2**i for i in range(2, prior.img_resolution.bit_length())]
+    return min(sizes, key=lambda size: abs(size - preferred))
+
+
+def fit_labeler(
+    prior: Generator,
+    ws: Tensor,
+    labels: Tensor | Sequence[Tensor],
+    classes: Classes,
+    *,
+    kind: str = "auto",
+    resolution: int | None = None,
+    reference: bool = False,
+    topk: int = 3,
+    threshold: float = 0.5,
+    batch: int = 4,
+) -> Labeler:
+    """Fit a labeler to shots: codes of the prior and the label maps of their pictures.
+
+    Args:
+        prior: The generator that the codes belong to.
+        ws: Codes of the shots [N,L,D].
+        labels: Their maps, [N,H,W] or N maps [h,w] of any sizes, int64 ids.
+        classes: The classes of the maps.
+        kind: "dense", "sparse", or "auto", which follows `classes.sparse`.
+        resolution: Feature size in px; None takes the one nearest to 64.
+        reference: Equal the public reference pixel for pixel: maps are brought to the feature
+            size by nearest sampling, and absent classes keep a zero prototype that may win.
+            By default every labelled pixel counts, and absent classes never win.
+        topk: Pixels that each sparse prototype claims.
+        threshold: Cosine that a sparse claim must exceed.
+        batch: Shots rendered at once.
+
+    Raises:
+        ConfigError: Unknown `kind`, or bad `topk` or `threshold`.
+        ShapeError: The codes belong to another prior, or their number is not that of the maps.
+        LabelError: An id outside `classes`, or not one labelled pixel.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"unknown kind of labeler '{kind}'; choose from {', '.join(KINDS)}")
+    sparse = classes.sparse if kind == "auto" else kind == "sparse"
+    check_codes(ws, prior)
+    maps = list(labels)
+    _check_maps(maps, len(ws), classes, sparse)
+    size = feature_resolution(prior) if resolution is None else resolution
+    feats = torch.cat([f.float() for f in _features(prior, ws, size, batch)])  # [N,C,h,w]
+    maps = [m.to(feats.device) for m in maps]
+    if not sparse:
+        proto = class_prototypes(feats, _weights(maps, feats, classes, reference))
+        return DenseLabeler(classes, proto, resolution=size, reference=reference)
+    return SparseLabeler(
+        classes,
+        _pixels(maps, feats, classes, reference),
+        resolution=size,
+        topk=topk,
+        threshold=threshold,
+        reference=reference,
+    )
+
+
+@torch.no_grad()
+def label_samples(
+    labeler: Labeler,
+    prior: Generator,
+    ws: Tensor,
+    size: int | tuple[int, int] | None = None,
+    *,
+    batch: int = 8,
+) -> Tensor:
+    """Label the pictures that the prior draws from `ws` [N,L,D], with its fixed noise.
+
+    The maps [N,h,w] int64 have the labeler's feature size, or are brought to `size` by nearest
+    sampling.
+    """
+    check_codes(ws, prior)
+    feats = _features(prior, ws, labeler.resolution, batch)
+    label = torch.cat([labeler({labeler.resolution: feat}) for feat in feats])
+    return label if size is None else resize_label(label, size)
+
+
+@torch.no_grad()
+def _features(prior: Generator, ws: Tensor, resolution: int, batch: int) -> Iterator[Tensor]:
+    for part in ws.split(batch):
+        yield prior.synthesis(part, feature_resolutions=(resolution,)).feats[resolution]
+
+
+def _check_maps(maps: list[Tensor], codes: int, classes: Classes, sparse: bool) -> None:
+    if len(maps) != codes:
+        raise ShapeError(
+            f"{codes} codes, but {len(maps)} label maps; each code needs the map of its picture"
+        )
+    num = classes.num_classes
+    labelled = 0
+    for i, label in enumerate(maps):
+        known = label[label != IGNORE]
+        bad = known[(known < 0) | (known >= num)]
+        if len(bad):
+            raise LabelError(
+                f"label map {i} holds class id {int(bad[0])}, but there are only {num} classes "
+                f"(0 to {num - 1}); add the class to classes.json or correct the map"
+            )
+        labelled += int((known != 0).sum()) if sparse else len(known)
+    if labelled == 0:
+        unknown = f"class 0 or {IGNORE}" if sparse else str(IGNORE)
+        raise LabelError(
+            f"not one pixel of the label maps is labelled (all are {unknown}, which mean unknown); "
+            "draw at least one class in them"
+        )
+
+
+def _weights(maps: list[Tensor], feats: Tensor, classes: Classes, reference: bool) -> Tensor:
+    """Return how much each feature pixel belongs to each class, [N,K,h,w]."""
+    size = (feats.shape[2], feats.shape[3])
+    num = classes.num_classes
+    if reference:
+        return one_hot(torch.cat([resize_label(m[None], size) for m in maps]), num)
+    return torch.stack([coverage(m, num, size) for m in maps])
+
+
+def _pixels(
+    maps: list[Tensor], feats: Tensor, classes: Classes, reference: bool
+) -> PixelPrototypes:
+    """Return the labelled pixels of all shots."""
+    size = (feats.shape[2], feats.shape[3])
+    if reference:
+        found = [
+            cell_prototypes(feat, resize_label(m[None], size)[0])
+            for feat, m in zip(feats, maps, strict=True)
+        ]
+    else:
+        found = [
+            point_prototypes(feat, m, classes.num_classes)
+            for feat, m in zip(feats, maps, strict=True)
+        ]
+    return PixelPrototypes(torch.cat([p.proto for p in found]), torch.cat([p.ids for p in found]))

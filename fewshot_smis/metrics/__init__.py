@@ -1,0 +1,1 @@
+"""Measures of results, each a plain function."""
