@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stylegan.errors import ConfigError
 
 SE_REDUCTION = 16
+SE_HIDDEN = 4  # at least
 GROUP_CHANNELS = 8  # channels a group of the light trunk's normalisation, at least
 
 
@@ -30,7 +31,7 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(channels // SE_REDUCTION, 1)
+        hidden = max(channels // SE_REDUCTION, SE_HIDDEN)
         self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
         self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
 

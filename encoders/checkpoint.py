@@ -116,7 +116,10 @@ def _ours(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
                     f"not an encoder; give {EXPECTED}"
                 )
             config = EncoderConfig.from_dict(json.loads(metadata["config"]))
-            return config, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return config, {
+                name: file.get_tensor(name).clone()  # aligned, and independent of the file
+                for name in file.keys()  # noqa: SIM118
+            }
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a checkpoint, or only a part of one ({error}); "
@@ -187,7 +190,12 @@ def _no_encoder(path: Path, checkpoint: Mapping[str, Any]) -> str:
 def _infer(net: Mapping[str, Tensor], num_ws: int) -> EncoderConfig:
     """Infer the configuration of a public encoder from the names and shapes of its tensors."""
     width, in_channels = net["input_layer.0.weight"].shape[:2]
-    sizes = {"trunk": "ir_se50", "in_channels": in_channels, "width": width, "num_ws": num_ws}
+    sizes: dict[str, Any] = {
+        "trunk": "ir_se50",
+        "in_channels": in_channels,
+        "width": width,
+        "num_ws": num_ws,
+    }
     if "styles.0.linear.weight" in net:
         w_dim, style_width = net["styles.0.linear.weight"].shape
         convs = _count(net, r"styles\.0\.convs\.(\d+)\.weight")
