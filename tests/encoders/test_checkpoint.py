@@ -13,6 +13,7 @@ from encoders import EncoderConfig, build_encoder, load_encoder, save_encoder
 from stylegan.errors import CheckpointError
 
 AVERAGE = torch.linspace(-2, 2, 12)
+AVERAGES = AVERAGE.expand(8, 12)
 
 
 def make(kind="gradual", trunk="ir_se50", size=32, seed=0):
@@ -27,7 +28,7 @@ def make(kind="gradual", trunk="ir_se50", size=32, seed=0):
     return encoder.eval()
 
 
-def public(encoder, *, latent_avg=AVERAGE.expand(8, 12), opts=None, decoder=True):
+def public(encoder, *, latent_avg=AVERAGES, opts=None, decoder=True):
     """Lay the encoder out as pSp's training does."""
     state = {f"encoder.{k}": v for k, v in encoder.net.state_dict().items()}
     if decoder:
@@ -91,7 +92,7 @@ def test_a_folder_gives_its_newest_encoder(tmp_path):
 
 
 def test_a_folder_without_an_encoder(tmp_path):
-    with pytest.raises(CheckpointError, match="no encoder.safetensors in this folder"):
+    with pytest.raises(CheckpointError, match=r"no encoder\.safetensors in this folder"):
         load_encoder(tmp_path)
 
 
@@ -193,7 +194,7 @@ def test_files_that_are_no_checkpoint(content, message, tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(CheckpointError, match="cannot be read .*give a pSp"):
+    with pytest.raises(CheckpointError, match=r"cannot be read .*give a pSp"):
         load_encoder(tmp_path / "nothing.pt")
 
 
@@ -211,7 +212,7 @@ def test_truncated_files(name, tmp_path):
 
 def test_a_generator_is_told_apart(tmp_path):
     torch.save({"g_ema": {"input.input": torch.zeros(1, 8, 4, 4)}}, tmp_path / "g.pt")
-    with pytest.raises(CheckpointError, match="StyleGAN2 generator .* give it as the prior"):
+    with pytest.raises(CheckpointError, match=r"StyleGAN2 generator .* give it as the prior"):
         load_encoder(tmp_path / "g.pt")
     save_file({"x": torch.zeros(2)}, tmp_path / "g.safetensors", metadata={"format": "a prior"})
     with pytest.raises(CheckpointError, match="holds a prior, not an encoder"):
