@@ -6,7 +6,6 @@
 """
 
 from stylegan.checkpoint import (
-    Facts,
     Snapshot,
     convert,
     describe,
@@ -20,7 +19,6 @@ from stylegan.stylegan2 import Generator, GeneratorConfig, Rendering
 __all__ = [
     "Discriminator",
     "DiscriminatorConfig",
-    "Facts",
     "Generator",
     "GeneratorConfig",
     "Rendering",

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,28 +33,6 @@ class Snapshot(NamedTuple):
     G_ema: Generator
     G: Generator | None
     D: Discriminator | None
-
-
-class Facts(NamedTuple):
-    """What a checkpoint holds, as `prior info` shows it."""
-
-    format: str
-    architecture: str  # "skip", "resnet" or "orig"
-    img_resolution: int
-    img_channels: int
-    z_dim: int
-    w_dim: int
-    c_dim: int  # 0 when unconditional
-    num_ws: int
-    mapping_layers: int
-    channels: dict[int, int]  # resolution -> width
-    parameters: int
-    conv_clamp: float | None
-    has_w_avg: bool  # False: the average latent is estimated when the file is loaded
-    has_g: bool
-    has_d: bool
-    dtype: str  # of the stored weights
-    notes: dict[str, str]  # what else the file states, such as kimg
 
 
 def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:
@@ -150,33 +128,33 @@ def convert(
         write_torch(dst, _rosinality_content(snapshot, str(src)))
 
 
-def describe(path: str | Path) -> Facts:
+def describe(path: str | Path) -> dict[str, Any]:
     """Return what a checkpoint holds without building its networks.
+
+    Returns:
+        JSON values by name: format, architecture, img_resolution, img_channels, z_dim, w_dim,
+        c_dim, num_ws, mapping_layers, channels (resolution -> width), conv_clamp, parameters,
+        dtype (of the stored weights), has_w_avg (False: estimated at loading), has_g, has_d, and
+        whatever else the file states, such as kimg.
 
     Raises:
         CheckpointError: as for `load_generator`.
     """
     found = read_checkpoint(Path(path))
     config, state = found.G_ema
-    return Facts(
-        format=found.format,
-        architecture=config.architecture,
-        img_resolution=config.img_resolution,
-        img_channels=config.img_channels,
-        z_dim=config.z_dim,
-        w_dim=config.w_dim,
-        c_dim=config.c_dim,
-        num_ws=config.num_ws,
-        mapping_layers=config.mapping_layers,
-        channels=dict(config.channels),
-        parameters=num_parameters(state),
-        conv_clamp=config.conv_clamp,
-        has_w_avg="mapping.w_avg" in state,
-        has_g=found.G is not None,
-        has_d=found.D is not None,
-        dtype=str(state["synthesis.b4.conv1.weight"].dtype).removeprefix("torch."),
-        notes=found.notes,
-    )
+    sizes = config.to_dict()
+    del sizes["resample_filter"]
+    return {
+        "format": found.format,
+        **sizes,
+        "num_ws": config.num_ws,
+        "parameters": num_parameters(state),
+        "dtype": str(state["synthesis.b4.conv1.weight"].dtype).removeprefix("torch."),
+        "has_w_avg": "mapping.w_avg" in state,
+        "has_g": found.G is not None,
+        "has_d": found.D is not None,
+        **found.notes,
+    }
 
 
 @torch.no_grad()
