@@ -32,13 +32,14 @@ def magnify(picture: UInt8, cell: int) -> UInt8:
 def fit_cell(picture: UInt8, cell: int) -> UInt8:
     """Bring the shorter side of `picture` [H,W,3] to between `cell` and twice that many pixels.
 
-    Small pictures are magnified by a whole number, large ones reduced to `cell` with smoothing.
+    Small pictures are magnified by a whole number, large ones reduced to twice `cell`, smoothed.
     """
     height, width = picture.shape[:2]
     shorter = min(height, width)
     if shorter <= 2 * cell:
         return magnify(picture, cell)
-    size = (round(width * cell / shorter), round(height * cell / shorter))
+    scale = 2 * cell / shorter
+    size = (round(width * scale), round(height * scale))
     return np.array(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
