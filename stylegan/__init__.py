@@ -1,8 +1,7 @@
 """The prior: StyleGAN generators and discriminators, z -> ws -> picture and features.
 
-    G = stylegan.load_generator("prior.pkl")
-    ws = G.mapping(z)                                      # [N, num_ws, w_dim]
-    out = G.synthesis(ws, feature_resolutions=(64,))       # out.img, out.feats[64]
+`load_generator(path)` gives G; `G.mapping(z)` gives ws [N, num_ws, w_dim], and
+`G.synthesis(ws, feature_resolutions=(64,))` gives `img` and `feats[64]`.
 """
 
 from stylegan.checkpoint import (

@@ -87,9 +87,7 @@ class Conv2dLayer(nn.Module):
         return activate(x, self.bias, self.activation, gain, self.conv_clamp)
 
 
-def activate(
-    x: Tensor, bias: Tensor | None, act: str, gain: float, clamp: float | None
-) -> Tensor:
+def activate(x: Tensor, bias: Tensor | None, act: str, gain: float, clamp: float | None) -> Tensor:
     """Add the bias and activate; `gain` multiplies the activation's gain and the clamp alike."""
     own = math.sqrt(2) if act == "lrelu" else 1.0
     bound = None if clamp is None else clamp * gain
@@ -141,7 +139,9 @@ class MappingNetwork(nn.Module):
         if self.c_dim > 0:
             if c is None or c.ndim != 2 or c.shape[1] != self.c_dim:
                 got = "nothing" if c is None else list(c.shape)
-                raise ShapeError(f"this network is conditional: c must be [N, {self.c_dim}], got {got}")
+                raise ShapeError(
+                    f"this network is conditional: c must be [N, {self.c_dim}], got {got}"
+                )
             parts.append(normalize_2nd_moment(self.embed(c.to(self.embed.weight.dtype))))
         x = torch.cat(parts, dim=1)
         for i in range(self.num_layers):

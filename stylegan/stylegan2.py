@@ -52,7 +52,8 @@ class GeneratorConfig:
         """Fill in the default widths and check the rest."""
         if self.architecture not in ARCHITECTURES:
             raise ConfigError(
-                f"unknown architecture '{self.architecture}'; choose from {', '.join(ARCHITECTURES)}"
+                f"unknown architecture '{self.architecture}'; "
+                f"choose from {', '.join(ARCHITECTURES)}"
             )
         given = self.channels or default_channels(self.img_resolution)
         widths = {int(r): int(n) for r, n in given.items()}

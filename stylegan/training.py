@@ -72,18 +72,23 @@ class LogisticCritic:
 
 
 class ProjectedCritic:
-    """Hinge loss on frozen features; needs no regularisation."""
+    """Hinge loss on frozen features; needs no gradient penalty.
 
-    def __init__(self, network: ProjectedDiscriminator) -> None:
-        self.network = network
+    Beyond [-1, 1] the frozen features saturate and give no gradient, so the generator pays for
+    leaving that range.
+    """
+
+    def __init__(self, network: ProjectedDiscriminator, *, range_weight: float = 10.0) -> None:
+        self.network, self.range_weight = network, range_weight
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the hinge loss."""
         return hinge_discriminator_loss(self.network(real).float(), self.network(fake).float())
 
     def generator_loss(self, fake: Tensor) -> Tensor:
-        """Return the negated mean logit."""
-        return -self.network(fake).float().mean()
+        """Return the negated mean logit, plus the squared excess over the range [-1, 1]."""
+        excess = (fake.abs() - 1).relu().square().mean()
+        return self.range_weight * excess - self.network(fake).float().mean()
 
     def regularizer(self, real: Tensor, step: int) -> Tensor | None:
         """Return None: there is nothing to regularise."""

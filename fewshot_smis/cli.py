@@ -1,0 +1,137 @@
+"""The command line: every command builds a job and calls its run function.
+
+A job's module is imported when its command is called, so that `--help` answers at once.
+"""
+
+import importlib
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from fewshot_smis.jobs.options import Job, job_options, resolve
+from stylegan.errors import ConfigError, FewshotError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Entry(NamedTuple):
+    """Where a command's job is found, and its line in the help."""
+
+    module: str
+    job: str
+    work: str
+    text: str
+
+
+COMMANDS = {
+    "demo": Entry("demo", "DemoJob", "run_demo", "Show the whole method on synthetic faces."),
+    "invert": Entry("invert", "InvertJob", "run_invert", "Photographs -> codes of the prior."),
+    "label": Entry("label", "LabelJob", "run_label", "Labelled pictures -> labeler."),
+    "train": Entry("train", "TrainEncoderJob", "run_train", "Labeler -> mask encoder."),
+    "synthesize": Entry("synthesize", "SynthesizeJob", "run_synthesize", "Label maps -> pictures."),
+    "mix": Entry("synthesize", "MixJob", "run_mix", "Layouts x styles -> pictures."),
+}
+PRIOR_COMMANDS = {
+    "info": Entry("prior_info", "InfoJob", "run_info", "Say what a file of weights holds."),
+    "sample": Entry("prior", "SamplePriorJob", "sample_prior", "Draw samples and their codes."),
+    "train": Entry("prior", "TrainPriorJob", "run_train_prior", "Train on a folder of pictures."),
+    "convert": Entry("prior_info", "ConvertJob", "run_convert", "Write in another format."),
+}
+FACES_COMMANDS = {
+    "render": Entry("faces", "RenderJob", "run_render", "Render pictures, maps and landmarks."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's job only when the command is called."""
+
+    def __init__(self, *args: Any, entries: dict[str, Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table, then the subgroups."""
+        return [*self.entries, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Build the command of that name, or return None."""
+        if name not in self.entries:
+            return super().get_command(ctx, name)
+        return build_command(f"{ctx.info_name}-{name}" if ctx.parent else name, name, self.entries)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the table's own texts, importing none."""
+        rows = [(name, entry.text) for name, entry in self.entries.items()]
+        rows += [(name, group.get_short_help_str()) for name, group in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a FewshotError becomes one line and exit 1, or 2 for wrong usage."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        except FewshotError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
+
+
+def build_command(label: str, name: str, entries: dict[str, Entry]) -> click.Command:
+    """Make the click command of an entry: the job's options, --config and --dry-run."""
+    entry = entries[name]
+    module = importlib.import_module(f"fewshot_smis.jobs.{entry.module}")
+    job_type: type[Job] = getattr(module, entry.job)
+
+    def command(config: Path | None, dry_run: bool, **flags: Any) -> None:
+        resumed = flags.get("resume")
+        if resumed is not None and config is None:
+            config = resumed / "config.json"
+        job = resolve(job_type, flags, config)
+        if dry_run:
+            click.echo(plan(job, label))
+            return
+        from fewshot_smis.jobs.base import carry_out
+
+        message = carry_out(job, label, getattr(module, entry.work))
+        click.echo(message)
+
+    made = click.command(name, help=(job_type.__doc__ or "").strip())(
+        job_options(job_type)(command)
+    )
+    return made
+
+
+def plan(job: Job, label: str) -> str:
+    """Return the resolved job and the run directory it would make."""
+    from fewshot_smis.runs import next_name
+
+    place = job.out if job.out is not None else job.runs / next_name(job.runs, label)
+    return f"{json.dumps(job.to_dict(), indent=2)}\nwould write to {place}"
+
+
+@click.group(cls=LazyGroup, entries=COMMANDS, context_settings=CONTEXT)
+@click.version_option(package_name="fewshot-smis")
+def main() -> None:
+    """Turn drawings into photographs of a domain, from one to five labelled pictures.
+
+    The usual order: invert, label, train, synthesize. Without --prior, each command uses the
+    embedded generator of synthetic faces.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+
+
+@main.group(cls=LazyGroup, entries=PRIOR_COMMANDS)
+def prior() -> None:
+    """Look into a generator, sample it, train it, convert it."""
+
+
+@main.group(cls=LazyGroup, entries=FACES_COMMANDS)
+def faces() -> None:
+    """The synthetic faces that the embedded generator was trained on."""

@@ -1,0 +1,1 @@
+"""One configuration dataclass and one run function per command."""

@@ -1,0 +1,137 @@
+"""What every job shares: the device, the prior, the run directory, progress and failures."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+from fewshot_smis.runs import Run, sha256, write_json
+from stylegan import Generator, load_generator
+from stylegan.errors import BackendError, ConfigError, DataError
+
+Item = TypeVar("Item")
+
+DEMO = Path(__file__).parent.parent / "demo"
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device `name` means; "auto" is CUDA where there is one.
+
+    Raises:
+        BackendError: The device does not exist on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BackendError(f"--device {name}: not a device; use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackendError(f"--device {name}: this machine has no CUDA device; use --device cpu")
+    return device
+
+
+def demo_prior() -> Path:
+    """Return the generator of synthetic faces that comes with the package."""
+    return DEMO / "prior.safetensors"
+
+
+def demo_model() -> Path:
+    """Return the trained model of synthetic faces that comes with the package."""
+    return DEMO / "model"
+
+
+def open_prior(path: Path | None, device: torch.device) -> Generator:
+    """Load the generator at `path`, or the embedded one."""
+    return load_generator(demo_prior() if path is None else path, device=device)
+
+
+def open_run(job: Any, name: str) -> Run:
+    """Create the run directory of a job, or open the one it resumes, and record the job in it."""
+    if getattr(job, "resume", None) is not None:
+        run = Run.resume(job.resume)
+        run.save_config({"command": name, **job.to_dict()})
+        return run
+    run = Run.at(job.out, name) if job.out is not None else Run.create(job.runs, name)
+    run.save_config({"command": name, **job.to_dict()})
+    return run
+
+
+def carry_out(job: Any, name: str, work: Callable[[Any, Any], dict[str, Any]]) -> str:
+    """Do the work of a job in its run directory, and return the line that tells the user.
+
+    The result, or the failure, is recorded in the run. A job whose `makes_run` is False has
+    no run directory; its result is the message.
+    """
+    if not job.makes_run:
+        return facts_text(work(job, None))
+    run = open_run(job, name)
+    run.save_meta(status="running")
+    try:
+        result = work(job, run)
+    except BaseException as error:
+        run.log(f"failed: {type(error).__name__}: {error}")
+        run.save_meta(status="failed")
+        raise
+    run.save_meta(status="finished")
+    run.finish(result)
+    return f"{facts_text(result)}\ndone: {run.path}"
+
+
+def facts_text(facts: dict[str, Any]) -> str:
+    """Lay out facts, a line each."""
+    width = max(len(name) for name in facts)
+    lines = []
+    for name, value in facts.items():
+        shown = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+        lines.append(f"{name:<{width}}  {shown}")
+    return "\n".join(lines)
+
+
+def progress(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
+    """Show a progress bar on standard error while passing `items` through."""
+    yield from tqdm(items, total=total, desc=text, dynamic_ncols=True, mininterval=0.5)
+
+
+def run_file(path: Path, name: str, what: str) -> Path:
+    """Return the file `name` of a run directory, or `path` itself where it is a file.
+
+    Raises:
+        DataError: There is no such file or directory, or the run holds none.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path}: no such run directory or file; it should hold {what}")
+    if not (path / name).is_file():
+        raise DataError(f"{path}: holds no {name}, the {what}; is it the run of another command?")
+    return path / name
+
+
+def prior_of(run: Path, override: Path | None) -> Path:
+    """Return the generator a run was made with, unless `override` names one.
+
+    Raises:
+        ConfigError: The run does not name a prior, or the file has moved.
+    """
+    if override is not None:
+        return override
+    folder = run if run.is_dir() else run.parent
+    record = folder / "prior.json"
+    if not record.is_file():
+        raise ConfigError(f"{folder}: does not name its prior; give it by --prior FILE")
+    path = Path(json.loads(record.read_text())["path"])
+    path = path if path.is_absolute() else folder / path
+    if not path.is_file():
+        raise ConfigError(f"{folder}: its prior {path} is gone; give it by --prior FILE")
+    return path
+
+
+def record_prior(run: Run, path: Path | None) -> None:
+    """Note in the run which generator it was made with."""
+    source = demo_prior() if path is None else path
+    record = {"path": str(source.resolve()), "sha256": sha256(source)}
+    write_json(run.path / "prior.json", record)

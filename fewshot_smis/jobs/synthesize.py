@@ -1,0 +1,134 @@
+"""`synthesize` and `mix`: label maps -> pictures, many styles each; styles across layers."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot_smis.codes import load_codes, save_codes
+from fewshot_smis.data import Classes, sheets
+from fewshot_smis.data.images import to_uint8, write_image
+from fewshot_smis.data.labels import colorize
+from fewshot_smis.data.pairs import load_label_maps
+from fewshot_smis.jobs.base import (
+    demo_model,
+    open_prior,
+    pick_device,
+    prior_of,
+    progress,
+    record_prior,
+    run_file,
+)
+from fewshot_smis.jobs.options import Job, opt
+from fewshot_smis.jobs.train import open_model
+from fewshot_smis.runs import Run
+from fewshot_smis.synthesis import mix_styles, sample_styles, synthesize
+from stylegan import Generator
+from stylegan.seeding import stream
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SynthesizeJob(Job):
+    """Turn label maps into pictures, several styles each."""
+
+    run: Path | None = opt(None, "Run of `train`; by default the embedded faces model.")
+    labels: Path | None = opt(None, "Label map, or folder of label maps or pairs.", required=True)
+    prior: Path | None = opt(None, "Generator file; by default the one trained with.")
+    styles: int = opt(4, "Random styles a map.", min=1)
+    layers: str | None = opt(None, "Layers that take the style, as 8-13; by default the fine half.")
+    alpha: float = opt(1.0, "Strength of the style, 0 to 1.", min=0, max=1)
+    style: Path | None = opt(None, "Take styles from these codes (a run of `invert`) instead.")
+    psi: float = opt(1.0, "Truncation of random styles.")
+    batch: int = opt(8, "Maps drawn at once.", min=1)
+
+
+def run_synthesize(job: SynthesizeJob, run: Run) -> dict[str, Any]:
+    """Write one picture a map and style, the codes, and a sheet."""
+    device = pick_device(job.device)
+    source = demo_model() if job.run is None else job.run
+    encoder, prior = open_model(source, job.prior, device)
+    classes = Classes.load(source / "classes.json")
+    maps = load_label_maps(job.labels, classes)
+    run.save_inputs({"model": source / "encoder.safetensors", "labels": job.labels})
+    record_prior(run, prior_of(source, job.prior))
+    gen = stream(job.seed, "synthesize/styles")
+    if job.style is None:
+        ws_style = sample_styles(job.styles, prior, gen, truncation_psi=job.psi)
+    else:
+        ws_style = read_codes(job.style, prior)
+    (run.path / "images").mkdir()
+    rows, names, codes = [], [], []
+    for name, label in progress(maps, len(maps), "synthesize"):
+        out = synthesize(
+            label[None].to(device),
+            encoder,
+            prior,
+            ws_style=ws_style,
+            layers=job.layers,
+            alpha=job.alpha,
+            batch=job.batch,
+        )
+        pictures = to_uint8(out.img[0])
+        for k, picture in enumerate(pictures):
+            write_image(run.path / "images" / f"{name}-{k}.png", picture)
+            names.append(f"{name}-{k}")
+        codes.append(out.ws[0].cpu())
+        rows.append([colorize(label, classes), *pictures])
+    save_codes(run.path / "codes.safetensors", torch.cat(codes), names)
+    titles = ["map"] + [f"style {k}" for k in range(len(ws_style))]
+    write_image(run.path / "sheet.png", sheets.grid(rows, col_titles=titles))
+    return {"maps": len(maps), "pictures": len(names)}
+
+
+def read_codes(path: Path, prior: Generator) -> Tensor:
+    """Read the codes [N,L,D] of a file or run directory, on the prior's device."""
+    file = run_file(path, "codes.safetensors", "codes")
+    return load_codes(file, prior)[1].to(prior.mapping.w_avg.device)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixJob(Job):
+    """Give layouts the styles of others, layer by layer; every pair on one sheet."""
+
+    prior: Path | None = opt(None, "Generator file; by default the embedded faces.")
+    layout: Path | None = opt(None, "Codes of the rows: file, or run of invert or synthesize.")
+    style: Path | None = opt(None, "Codes of the columns, likewise; by default random ones.")
+    layers: str | None = opt(None, "Layers that take the style, as 8-13; by default the fine half.")
+    alpha: float = opt(1.0, "Strength of the style, 0 to 1.", min=0, max=1)
+    rows: int = opt(4, "Random layouts, where no --layout is given.", min=1)
+    columns: int = opt(6, "Random styles, where no --style is given.", min=1)
+    psi: float = opt(1.0, "Truncation of random codes.")
+
+
+@torch.no_grad()
+def run_mix(job: MixJob, run: Run) -> dict[str, Any]:
+    """Write the mixed pictures, their codes, and a sheet with the sources at its edges."""
+    device = pick_device(job.device)
+    prior = open_prior(job.prior, device)
+    record_prior(run, job.prior)
+    codes = []
+    for path, count, name in ((job.layout, job.rows, "layout"), (job.style, job.columns, "style")):
+        if path is not None:
+            codes.append(read_codes(path, prior))
+            continue
+        gen = stream(job.seed, f"mix/{name}")
+        codes.append(sample_styles(count, prior, gen, truncation_psi=job.psi))
+    ws_layout, ws_style = codes
+    ws = mix_styles(ws_layout, ws_style, prior, layers=job.layers, alpha=job.alpha)  # [N,M,L,D]
+    top = to_uint8(prior.synthesis(ws_style).img)
+    left = to_uint8(prior.synthesis(ws_layout).img)
+    rows = [[np.full_like(top[0], 255), *top]]
+    names = []
+    (run.path / "images").mkdir()
+    for i, mixed in enumerate(progress(ws, len(ws), "mix")):
+        pictures = to_uint8(prior.synthesis(mixed).img)
+        rows.append([left[i], *pictures])
+        for k, picture in enumerate(pictures):
+            names.append(f"layout{i}-style{k}")
+            write_image(run.path / "images" / f"{names[-1]}.png", picture)
+    save_codes(run.path / "codes.safetensors", ws.flatten(0, 1).cpu(), names)
+    write_image(run.path / "sheet.png", sheets.grid(rows))
+    return {"layouts": len(ws_layout), "styles": len(ws_style)}

@@ -1,0 +1,138 @@
+"""`train`: a mask encoder from endless pseudo-labelled samples of the prior."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from encoders import EncoderConfig, MaskEncoder, build_encoder, load_encoder, save_encoder
+from fewshot_smis.data import sheets
+from fewshot_smis.data.images import to_uint8, write_image
+from fewshot_smis.data.labels import colorize, one_hot, resize_label
+from fewshot_smis.jobs.base import (
+    open_prior,
+    pick_device,
+    prior_of,
+    progress,
+    record_prior,
+    run_file,
+)
+from fewshot_smis.jobs.options import Job, opt
+from fewshot_smis.labelers import Labeler, label_samples, load_labeler
+from fewshot_smis.runs import Run
+from fewshot_smis.training import train_encoder
+from stylegan import Generator
+from stylegan.seeding import sample_z, stream
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainEncoderJob(Job):
+    """Train a mask encoder from pseudo-labelled samples of the prior."""
+
+    labeler: Path | None = opt(None, "Run of `label`, or its labeler file.", required=True)
+    prior: Path | None = opt(None, "Generator file; by default the labeler run's own.")
+    steps: int = opt(100_000, "Optimiser steps.", min=1)
+    batch: int = opt(2, "Samples a step.", min=1)
+    lr: float = opt(1e-4, "Learning rate.", min=0)
+    optimizer: str = opt("ranger", "Optimiser.", choices=("ranger", "adamw", "adam"))
+    trunk: str = opt("ir_se50", "Trunk; light suits small priors.", choices=("ir_se50", "light"))
+    width: int = opt(32, "Channels of the light trunk.", min=8)
+    input_size: int | None = opt(None, "Side of the maps; by default 256, or the prior's if less.")
+    ema: float = opt(0.999, "Decay of the averaged encoder; 0 leaves it out.", min=0, max=1)
+    mixing: float = opt(0.0, "Share of samples with mixed styles; 0 in the paper.", min=0, max=1)
+    precision: str = opt("auto", "Number format.", choices=("auto", "float32", "bfloat16"))
+    every: int = opt(1000, "Steps between checkpoints and sheets.", min=1)
+    resume: Path | None = opt(None, "Run directory to continue.")
+
+
+def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Generator) -> MaskEncoder:
+    """Build an untrained encoder that fits labeler and prior, drawn from the job's seed."""
+    size = min(prior.img_resolution, 256) if job.input_size is None else job.input_size
+    config = EncoderConfig(
+        kind="gradual",
+        trunk=job.trunk,
+        in_channels=labeler.num_classes,
+        num_ws=prior.num_ws,
+        w_dim=prior.w_dim,
+        input_size=size,
+        width=job.width,
+    )
+    average = prior.mapping.w_avg.repeat(prior.num_ws, 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(job.seed)
+        return build_encoder(config, average.cpu())
+
+
+def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
+    """Write encoder.safetensors, checkpoints, metrics and sheets as training goes on."""
+    device = pick_device(job.device)
+    source = prior_of(job.labeler, job.prior)
+    prior = open_prior(source, device)
+    file = run_file(job.labeler, "labeler.safetensors", "fitted labeler")
+    labeler = load_labeler(file).to(device)
+    run.save_inputs({"labeler": file, "prior": source})
+    record_prior(run, source)
+    labeler.classes.save(run.path / "classes.json")
+    encoder = new_encoder(job, labeler, prior).to(device)
+    state = None
+    checkpoint = run.latest_checkpoint()
+    if checkpoint is not None:
+        state = torch.load(checkpoint, weights_only=True)
+        run.log(f"resumed at step {state['step']}")
+    reports = train_encoder(
+        encoder,
+        labeler,
+        prior,
+        steps=job.steps,
+        batch=job.batch,
+        lr=job.lr,
+        optimizer=job.optimizer,
+        ema=job.ema or None,
+        mixing=job.mixing,
+        precision=job.precision,
+        seed=job.seed,
+        resume=state,
+    )
+    left = job.steps - (0 if state is None else state["step"])
+    loss = float("nan")
+    for report in progress(reports, left, "train"):
+        loss = report.loss
+        if report.step % 20 == 0 or report.step == job.steps:
+            record = {"step": report.step, "loss": loss, "lr": report.lr}
+            run.report({**record, "seconds": report.seconds})
+        if report.step % job.every == 0 or report.step == job.steps:
+            run.checkpoint(report.step, report.state())
+            save_encoder(report.encoder, run.path / "encoder.safetensors")
+            picture = progress_sheet(report.encoder, labeler, prior, job.seed)
+            write_image(run.path / "samples" / f"step-{report.step:06d}.png", picture)
+    return {"steps": job.steps, "loss": loss, "encoder": "encoder.safetensors"}
+
+
+@torch.no_grad()
+def progress_sheet(
+    encoder: MaskEncoder, labeler: Labeler, prior: Generator, seed: int, count: int = 6
+) -> Any:
+    """Draw samples, their pseudo labels and the encoder's reconstructions, a column each."""
+    device = next(prior.parameters()).device
+    was_training = encoder.training
+    encoder.eval()
+    ws = prior.mapping(sample_z(count, prior.z_dim, stream(seed, "train/sheet")).to(device))
+    labels = label_samples(labeler, prior, ws)
+    small = resize_label(labels, encoder.input_size)
+    codes = encoder(one_hot(small, labeler.num_classes))
+    rows = [
+        list(to_uint8(prior.synthesis(ws).img)),
+        [colorize(label, labeler.classes) for label in labels.cpu()],
+        list(to_uint8(prior.synthesis(codes).img)),
+    ]
+    encoder.train(was_training)
+    return sheets.grid(rows, row_titles=["sample", "pseudo label", "reconstruction"])
+
+
+def open_model(
+    run: Path, prior: Path | None, device: torch.device
+) -> tuple[MaskEncoder, Generator]:
+    """Load the encoder of a training run and the prior it was trained on."""
+    encoder = load_encoder(run_file(run, "encoder.safetensors", "trained encoder"), device=device)
+    return encoder, open_prior(prior_of(run, prior), device)
