@@ -1,18 +1,16 @@
 """Codes of a prior (ws) as files, and the check that codes and prior belong together."""
 
 import json
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from stylegan import Generator
 from stylegan.errors import CheckpointError, ShapeError
+from stylegan.files import Container, container_of, read_tensors, read_torch, write_tensors
 
 KEYS = ("ws", "codes", "latent")  # names of the codes in files of ours and of others
 
@@ -40,34 +38,31 @@ def save_codes(
 ) -> None:
     """Write the codes `ws` [N,L,D] and one name each to `path` (.safetensors).
 
-    `meta` is kept as JSON beside them. Raises ShapeError if names and codes differ in number.
+    `meta` is kept as JSON beside them.
+
+    Raises:
+        ShapeError: Names and codes differ in number.
+        CheckpointError: The file cannot be written.
     """
     if len(names) != len(ws):
         raise ShapeError(f"{len(ws)} codes, but {len(names)} names; give each code one name")
-    path = Path(path)
     about = {"names": json.dumps(list(names)), "meta": json.dumps(meta or {})}
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        save_file({"ws": ws.detach().float().cpu().contiguous()}, str(part), metadata=about)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_tensors(Path(path), {"ws": ws.detach().float()}, about)
 
 
 def load_codes(path: str | Path, prior: Generator | None = None) -> tuple[list[str], Tensor]:
     """Read names and codes ws [N,L,D] from a file.
 
-    Files of `save_codes`, and the reference's .pt of {"codes": [N,L,D]}, whose codes take the
-    name of the file. With `prior`, the codes are also checked to be its own.
+    Opens files of `save_codes`, and .pt files as the public reference writes them,
+    {"codes": [N,L,D]}; the codes of these take the name of the file. With `prior`, the codes
+    are also checked to be its own.
 
     Raises:
         CheckpointError: The file is missing, unreadable or holds no codes.
         ShapeError: The codes do not belong to `prior`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give a codes file written by 'invert'")
-    names, ws = _read_pt(path) if path.suffix in (".pt", ".pth") else _read_safetensors(path)
+    names, ws = _read(path)
     if ws.ndim == 2:
         ws = ws[None]
     if ws.ndim != 3 or not ws.is_floating_point():
@@ -85,26 +80,20 @@ def load_codes(path: str | Path, prior: Generator | None = None) -> tuple[list[s
     return names, ws.float()
 
 
-def _read_safetensors(path: Path) -> tuple[list[str], Tensor]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            keys = [key for key in KEYS if key in file.keys()]  # noqa: SIM118
-            if not keys:
-                raise CheckpointError(f"{path}: holds {sorted(file.keys())[:5]}, but no codes")
-            about = file.metadata() or {}
-            return list(json.loads(about.get("names", "[]"))), file.get_tensor(keys[0])
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable codes file ({error})") from error
-
-
-def _read_pt(path: Path) -> tuple[list[str], Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable file of tensors ({error})") from error
-    if isinstance(content, dict):
-        found = [content[key] for key in KEYS if isinstance(content.get(key), Tensor)]
-        content = found[0] if found else None
-    if not isinstance(content, Tensor):
-        raise CheckpointError(f"{path}: holds no codes; expected a tensor named {', '.join(KEYS)}")
-    return [], content
+def _read(path: Path) -> tuple[list[str], Tensor]:
+    """Return the names, where the file has some, and the codes as they are stored."""
+    names: list[str] = []
+    content: Any
+    if container_of(path) is Container.SAFETENSORS:
+        content, about = read_tensors(path)
+        names = list(json.loads(about.get("names", "[]")))
+    else:
+        content = read_torch(path)
+    if isinstance(content, Tensor):
+        return names, content
+    values = content if isinstance(content, dict) else {}
+    for key in KEYS:
+        if isinstance(values.get(key), Tensor):
+            return names, values[key]
+    found = ", ".join(map(str, list(values)[:5])) or type(content).__name__
+    raise CheckpointError(f"{path}: holds no codes but {found}; give a file written by 'invert'")

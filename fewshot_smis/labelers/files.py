@@ -5,8 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from fewshot_smis.data import Classes
@@ -15,42 +14,34 @@ from fewshot_smis.labelers.dense import DenseLabeler
 from fewshot_smis.labelers.prototypes import PixelPrototypes
 from fewshot_smis.labelers.sparse import SparseLabeler
 from stylegan.errors import CheckpointError
+from stylegan.files import Container, container_of, read_tensors, write_tensors
 
 KEY = "labeler"  # of the header's metadata
 
 
 def save_labeler(labeler: Labeler, path: str | Path) -> None:
-    """Write `labeler` to `path` (.safetensors), whole or not at all."""
-    path = Path(path)
+    """Write `labeler` to `path` (.safetensors), whole or not at all.
+
+    Raises CheckpointError if the file cannot be written.
+    """
     about = {"kind": labeler.kind, "classes": asdict(labeler.classes), **labeler.options()}
-    part = path.with_suffix(path.suffix + ".part")
-    try:
-        tensors = {k: v.cpu() for k, v in labeler.state_dict().items()}
-        save_file(tensors, str(part), metadata={KEY: json.dumps(about)})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_tensors(Path(path), labeler.state_dict(), {KEY: json.dumps(about)})
 
 
-def load_labeler(path: str | Path, device: str = "cpu") -> Labeler:
+def load_labeler(path: str | Path, device: torch.device | str = "cpu") -> Labeler:
     """Read a labeler that `save_labeler` wrote.
 
     Raises:
         CheckpointError: The file is missing, is no safetensors file, or holds no labeler.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give a labeler written by 'label' or 'train'")
-    try:
-        with safe_open(str(path), framework="pt", device=device) as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    if container_of(path) is not Container.SAFETENSORS:
+        raise CheckpointError(f"{path}: not a safetensors file; give a labeler of this program")
+    tensors, metadata = read_tensors(path)
     if KEY not in metadata:
         raise CheckpointError(f"{path}: holds no labeler; give a file written by save_labeler")
     try:
-        return _build(json.loads(metadata[KEY]), tensors)
+        return _build(json.loads(metadata[KEY]), tensors).to(device)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the labeler in it is incomplete ({error!r})") from error
 

@@ -234,7 +234,7 @@ def test_files_that_hold_no_labeler_are_refused(tmp_path):
         load_labeler(tmp_path / "none.safetensors")
     page = tmp_path / "page.safetensors"
     page.write_text("<!DOCTYPE html><html>not found</html>")
-    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+    with pytest.raises(CheckpointError, match="a web page, not a checkpoint"):
         load_labeler(page)
     other = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(2)}, other)

@@ -5,12 +5,15 @@ import torch
 from torch import Tensor
 
 from fewshot_smis.data import Classes, one_hot, resize_label
-from fewshot_smis.labelers import DenseLabeler, SparseLabeler
+from fewshot_smis.labelers import DenseLabeler, SparseLabeler, feature_resolution, fit_labeler, label_samples
 from fewshot_smis.labelers.prototypes import (
     PixelPrototypes,
     cell_prototypes,
     class_prototypes,
 )
+from stylegan import Generator
+from stylegan.rosinality import generator_from_rosinality
+from stylegan.sizes import build_generator, generator_weights
 from tests.parity.case import Call, Case, load_case
 
 GIVEN = ("smis_given_5shot", "smis_given_1shot_tie")
@@ -73,3 +76,37 @@ def test_sparse_labels_from_given_features(name):
             part[..., -24:, -24:] = 0
     assert torch.equal(label, want)
     assert torch.equal(label[-1:], last)
+
+
+def decoder(case: Case) -> Generator:
+    """Return the generator of a pSp state dict."""
+    state = {k.removeprefix("decoder."): v for k, v in case.weights.items()}
+    return build_generator(generator_weights(generator_from_rosinality(state), case.name), case.name)
+
+
+@pytest.mark.parametrize("name", ["smis_generator64_1shot", "smis_generator256_5shot"])
+def test_labels_from_latents_and_masks(name):
+    case = load_case(name)
+    prior = decoder(case)
+    assert feature_resolution(prior) == 64
+    for call in case.calls:
+        codes, masks = call.inputs["shot_codes"], call.inputs["masks"].long()
+        sparse = call.spec["op"] == "sparse"
+        classes = Classes.generic(case.args["label_nc"], sparse=sparse)
+        options = {"topk": 3, "threshold": 0.5} if sparse else {}
+        labeler = fit_labeler(prior, codes, masks, classes, reference=True, **options)
+        ws = prior.mapping(call.inputs["target_z"])
+        label = label_samples(labeler, prior, ws, SIZE)[:, None]
+        want = call.outputs["labels"].long()
+        if sparse:
+            assert float((label == want).float().mean()) >= 0.9995
+            last = call.outputs["labels_without_return_latents"].long()
+            assert float((label[-1:] == last).float().mean()) >= 0.9995
+            continue
+        call.check("prototypes", labeler.proto, **case.tolerance["prototypes"])
+        clear = resize_label(call.outputs["margin"], SIZE)[:, None] > 1e-4
+        assert torch.equal(label[clear], want[clear])
+        call.check("target_latent", ws, rtol=1e-3, atol=1e-3)
+        target = prior.synthesis(ws, feature_resolutions=(64,))
+        call.check("target_img", target.img, rtol=1e-3, atol=1e-3)
+        call.check("target_feature_map", target.feats[64], **case.tolerance["feature maps"])
