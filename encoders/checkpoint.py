@@ -11,18 +11,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from encoders.psp import EncoderConfig, MaskEncoder, expand_latent_avg
 from stylegan.errors import CheckpointError, ConfigError, ShapeError
+from stylegan.files import (
+    Container,
+    container_of,
+    json_text,
+    read_tensors,
+    read_torch,
+    write_tensors,
+)
 
 FILE_NAME = "encoder.safetensors"
-FORMAT = "fewshot-smis encoder"
+KIND = "mask-encoder"
 KEEP_FLOAT32 = ("latent_avg", "running_mean", "running_var")  # too wide a range for half
-HTML_STARTS = (b"<!doctype", b"<html", b"<?xml")
 EXPECTED = f"a pSp or Fewshot-SMIS checkpoint (.pt) or an {FILE_NAME}"
 PUBLIC_SIZE = 256  # input side of public checkpoints whose tensors do not tell
 
@@ -33,22 +38,12 @@ def save_encoder(encoder: MaskEncoder, path: Path | str, *, half: bool = False) 
     `half` stores float16, except for the latent average and running statistics. Raises
     CheckpointError when the file cannot be written.
     """
-    path = Path(path)
     state = {
         name: value.half() if half and _halves(name, value) else value
         for name, value in encoder.state_dict().items()
     }
-    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    metadata = {"format": FORMAT, "config": json.dumps(encoder.config.to_dict())}
-    part = path.with_name(path.name + ".part")
-    try:
-        save_file(state, part, metadata=metadata)
-        part.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"{path}: cannot be written ({error}); check the folder and the free space"
-        ) from error
+    header = {"kind": KIND, "config": json_text(encoder.config.to_dict())}
+    write_tensors(Path(path), state, header)
 
 
 def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> MaskEncoder:
@@ -58,11 +53,15 @@ def load_encoder(path: Path | str, device: torch.device | str = "cpu") -> MaskEn
     newest encoder.safetensors is taken. Raises CheckpointError for anything else.
     """
     path = _newest(Path(path))
-    start = _start(path)
-    if start.startswith(b"PK") or start[:1] == b"\x80":
-        config, state = _public(path)
-    else:
+    container = container_of(path)
+    if container is Container.SAFETENSORS or path.suffix == ".safetensors":
         config, state = _ours(path)
+    elif container is Container.PICKLE:
+        raise CheckpointError(
+            f"{path}: a pickle, as StyleGANs of NVIDIA come in, not an encoder; give {EXPECTED}"
+        )
+    else:
+        config, state = _public(path)
     state = {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
@@ -86,52 +85,28 @@ def _newest(path: Path) -> Path:
     return files[-1]
 
 
-def _start(path: Path) -> bytes:
-    """Return the first bytes of a file that may be a checkpoint; CheckpointError if not."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); give {EXPECTED}"
-        ) from error
-    if start.lstrip().lower().startswith(HTML_STARTS):
-        raise CheckpointError(
-            f"{path}: this is a web page, not a checkpoint; the download link led to a page that "
-            "asks for a confirmation: open it in a browser and save the file behind it"
-        )
-    if not start:
-        raise CheckpointError(f"{path}: the file is empty; download or copy it again")
-    return start
-
-
 def _ours(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
     """Read a file of `save_encoder`."""
+    tensors, metadata = read_tensors(path)
+    if metadata.get("kind") != KIND:
+        found = metadata.get("kind", "tensors without a description")
+        raise CheckpointError(f"{path}: holds {found}, not an encoder; give {EXPECTED}")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise CheckpointError(
-                    f"{path}: holds {metadata.get('format', 'tensors without a description')}, "
-                    f"not an encoder; give {EXPECTED}"
-                )
-            config = EncoderConfig.from_dict(json.loads(metadata["config"]))
-            return config, {
-                name: file.get_tensor(name).clone()  # aligned, and independent of the file
-                for name in file.keys()  # noqa: SIM118
-            }
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint, or only a part of one ({error}); "
-            f"copy it again, or give {EXPECTED}"
-        ) from error
+        config = EncoderConfig.from_dict(json.loads(metadata["config"]))
     except (KeyError, ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path}: its description cannot be used ({error})") from error
+        raise CheckpointError(
+            f"{path}: its description cannot be used ({error}); save the encoder again"
+        ) from error
+    return config, {name: value.clone() for name, value in tensors.items()}  # aligned in memory
 
 
 def _public(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
     """Read a checkpoint of pSp or Fewshot-SMIS: state_dict, latent_avg and opts."""
-    checkpoint = _unpickle(path)
+    checkpoint = read_torch(path)
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointError(
+            f"{path}: holds a {type(checkpoint).__name__}, not a table of tensors; give {EXPECTED}"
+        )
     state = checkpoint.get("state_dict", checkpoint)
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path}: its 'state_dict' is no table of tensors; give {EXPECTED}")
@@ -153,28 +128,6 @@ def _public(path: Path) -> tuple[EncoderConfig, dict[str, Tensor]]:
             f"{path}: no encoder of pSp with an IR-SE-50 trunk ({error}); give {EXPECTED}"
         ) from error
     return config, {f"net.{name}": v for name, v in net.items()} | {"latent_avg": average}
-
-
-def _unpickle(path: Path) -> Mapping[str, Any]:
-    """Read a .pt file without running code from it."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named:
-            reason = f"it asks to run {named[1]}, which no checkpoint needs"
-        else:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: not a checkpoint, or only a part of one ({reason}); "
-            f"download it again, or give {EXPECTED}"
-        ) from error
-    if not isinstance(checkpoint, Mapping):
-        raise CheckpointError(
-            f"{path}: holds a {type(checkpoint).__name__}, not a table of tensors; give {EXPECTED}"
-        )
-    return checkpoint
 
 
 def _no_encoder(path: Path, checkpoint: Mapping[str, Any]) -> str:

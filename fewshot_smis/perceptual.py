@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stylegan.errors import BackendError, CheckpointError, ConfigError, ShapeError
+from stylegan.files import container_of, read_torch
 from stylegan.lite0 import Lite0, load_lite0
 
 NAMES = ("lpips-alex", "lpips-vgg", "lite0", "none")
@@ -261,13 +262,11 @@ def _packaged_heads(net: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: no file of weights ({reason}); give a .pth file of tensors"
-        ) from error
+    container_of(path)  # names missing files, web pages and the like
+    state = read_torch(path)
     if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(state).__name__}, not a table of tensors")
+        raise CheckpointError(
+            f"{path}: holds a {type(state).__name__}, not a table of tensors; "
+            "give a .pth file of weights"
+        )
     return dict(cast("Mapping[str, Tensor]", state))

