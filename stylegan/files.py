@@ -21,7 +21,7 @@ from stylegan.errors import CheckpointError
 
 _TORCH_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number, pickled
 _AGAIN = "download or copy the file again"
-_TORCH_ERRORS = (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+_TORCH_ERRORS = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError)
 
 
 class Container(enum.Enum):
@@ -49,12 +49,12 @@ def container_of(path: Path) -> Container:
     head, size = _head(path)
     if head.startswith(_TORCH_LEGACY) or head.startswith(b"PK\x03\x04"):
         return Container.TORCH
-    if head[:1] == b"\x80":
-        return Container.PICKLE
-    if head[8:9] == b"{":
+    if head[4:9] == b"\0\0\0\0{":  # length of the JSON header, then the header
         if int.from_bytes(head[:8], "little") + 8 > size:
             raise CheckpointError(f"{path}: truncated ({size:,} bytes); {_AGAIN}")
         return Container.SAFETENSORS
+    if head[:1] == b"\x80":
+        return Container.PICKLE
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
         raise CheckpointError(
@@ -91,8 +91,6 @@ def read_torch(path: Path) -> Any:
             f"{path}: refused, because it holds {found[1]}, which takes running code to rebuild; "
             "nothing was run. Ask its authors for a file of tensors, or save its state dict alone"
         ) from err
-    except OSError as err:
-        raise CheckpointError(f"{path}: cannot be read ({err.strerror})") from err
     except _TORCH_ERRORS as err:
         raise CheckpointError(f"{path}: truncated or damaged PyTorch file; {_AGAIN}") from err
 

@@ -107,7 +107,7 @@ def discriminator_weights(
         channels=dict(sorted(widths.items())),
         architecture=_architecture(state, "b8.skip.", "b4.fromrgb.", top),
         conv_clamp=conv_clamp,
-        mapping_layers=_depth(state, "mapping"),
+        mapping_layers=_depth(state, "mapping") if c_dim else 8,
         cmap_dim=_shape(state, "b4.out.weight", 2, source)[0] if c_dim else None,
         mbstd_group_size=(_WHOLE_BATCH if group_size is None else group_size) if extra else 0,
         mbstd_num_channels=extra or 1,
