@@ -61,7 +61,7 @@ def write_label(path: Path, label: Array, classes: Classes) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    image = Image.fromarray(label.astype(np.uint8), mode="P")
+    image = Image.fromarray(label.astype(np.uint8))
     image.putpalette([value for color in classes.colors for value in color])
     with atomic_write(path) as file:
         image.save(file, format="PNG", optimize=True)
