@@ -15,7 +15,6 @@ A run is a folder such as runs/00007-train-encoder, and holds:
 import hashlib
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -208,14 +207,13 @@ class Run:
             DataError: The directory cannot be made.
         """
         path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileExistsError as error:
+        if path.exists():
             raise ConfigError(
                 f"{path}: the output folder exists already, and nothing is overwritten; choose "
                 "another --out, or remove it first"
-            ) from error
+            )
+        try:
+            path.mkdir(parents=True)
         except OSError as error:
             raise write_error(path, error) from error
         return cls(path)._begin(name or path.name)
@@ -292,14 +290,15 @@ class Run:
 
     def _append(self, name: str, line: str) -> None:
         path = self.path / name
+        rest = memoryview(f"{line}\n".encode())
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("ab", buffering=0) as file:
                 start = file.tell()
                 try:
-                    file.write(line + "\n")
-                    file.flush()
+                    while rest:
+                        rest = rest[file.write(rest) :]
                 except OSError:
-                    os.truncate(path, start)
+                    file.truncate(start)  # half a line would be worse than none
                     raise
         except OSError as error:
             raise write_error(path, error) from error

@@ -47,8 +47,8 @@ def open_image(path: Path | str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide
-            image = Image.open(path)
-            image.load()
+            with Image.open(path) as image:
+                image.load()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; check the path") from error
     except PermissionError as error:
