@@ -126,7 +126,7 @@ def build_generator(weights: GeneratorWeights, source: str) -> Generator:
     """
     state = dict(weights.state)
     state.setdefault("mapping.w_avg", torch.zeros(weights.config.w_dim))
-    with torch.device("meta"):  # no memory and no random draws for values to be replaced
+    with torch.random.fork_rng(devices=[]):  # initial values, soon replaced, cost no one a draw
         net = Generator(weights.config)
     return _fill(net, state, source)
 
@@ -137,7 +137,7 @@ def build_discriminator(weights: DiscriminatorWeights, source: str) -> Discrimin
     Raises:
         CheckpointError: names or shapes differ from what the sizes ask for.
     """
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         net = Discriminator(weights.config)
     return _fill(net, weights.state, source)
 

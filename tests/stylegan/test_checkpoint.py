@@ -258,7 +258,7 @@ def test_mapping_of_another_learning_rate_maps_alike(tmp_path):
         layer["bias_gain"] = 0.04
         layer["_parameters"] = {k: p / 4 for k, p in layer["_parameters"].items()}
     found = stylegan.load_generator(dump_to(tmp_path / "n.pkl", net))
-    z = torch.randn(4, 7)
+    z = torch.linspace(-2, 2, 28).reshape(4, 7)
     torch.testing.assert_close(found.mapping(z), G.mapping(z))
 
 
