@@ -1,0 +1,154 @@
+"""Identity, traits, camera and hair: everything that is drawn by chance."""
+
+import numpy as np
+import pytest
+
+from fewshot_smis.faces.camera import frame_portrait, rotation_matrix
+from fewshot_smis.faces.geometry import load_geometry, vertex_normals
+from fewshot_smis.faces.hair import grow_hair, scatter_roots
+from fewshot_smis.faces.identity import (
+    detail_stems,
+    opposite_shapes,
+    sample_expression,
+    sample_identity,
+)
+from fewshot_smis.faces.labels import hair_field
+from fewshot_smis.faces.traits import HAIR_STYLES, Pose, hsv, linear, sample_traits
+
+
+def someone(seed, pose=None):
+    rng = np.random.RandomState(seed)
+    identity = sample_identity(rng)
+    return identity, sample_traits(rng, identity, pose)
+
+
+def test_identity_follows_its_generator():
+    first, again, other = (sample_identity(np.random.RandomState(s)) for s in (4, 4, 5))
+    np.testing.assert_array_equal(first.verts, again.verts)
+    assert np.abs(first.verts - other.verts).max() > 0.01
+    assert first.verts.dtype == np.float32
+    assert first.ethnicity.sum() == pytest.approx(1)
+
+
+def test_details_come_in_opposite_pairs_and_twins_together():
+    pairs = opposite_shapes()
+    more, less = pairs["nose/nose-scale-vert-"]
+    assert (more, less) == ("nose/nose-scale-vert-incr", "nose/nose-scale-vert-decr")
+    assert not any("age" in stem or "trans" in stem for stem in pairs)
+    twins = [stems for stems in detail_stems() if len(stems) == 2]
+    assert twins
+    assert all(b == a.replace("/l-", "/r-") and b in pairs for a, b in twins)
+    assert len({stem for stems in detail_stems() for stem in stems}) == len(pairs)
+
+
+def test_expressions_stay_in_range_and_brows_never_do_both():
+    known = load_geometry().shapes
+    for seed in range(60):
+        units = sample_expression(np.random.RandomState(seed))
+        for name, weight in units.items():
+            assert f"faceunits/{name}" in known or f"faceunits/{name}Left" in known
+            assert 0 <= weight < 1.6
+        assert ("browDown" in units) != ("browInnerUp" in units)
+
+
+def test_traits_are_reproducible_and_a_given_pose_replaces_the_drawn_one():
+    _, traits = someone(7)
+    assert someone(7)[1].view.pose == traits.view.pose
+    turned = someone(7, Pose(20.0, 1.0, -2.0))[1]
+    assert turned.view.pose == (20.0, 1.0, -2.0)
+    assert traits.hair.style in HAIR_STYLES
+    assert np.linalg.norm(traits.light.key) == pytest.approx(1)
+    assert np.linalg.norm(traits.light.half) == pytest.approx(1)
+
+
+def test_bald_women_are_not_drawn_and_wool_never_covers_an_afro():
+    for seed in range(80):
+        identity, traits = someone(seed)
+        assert identity.male > 0.5 or traits.hair.style != "bald"
+        assert not (traits.hair.hat and traits.hair.style in ("afro", "curly"))
+        assert identity.male > 0.6 or traits.hair.beard == 0
+
+
+def test_colours():
+    np.testing.assert_allclose(hsv(1.0, 2.0, 0.5), [0.5, 0, 0])
+    np.testing.assert_allclose(linear(np.array([-1.0, 0.5, 2.0])), [0, 0.5**2.2, 1])
+
+
+def test_yaw_turns_the_face_to_the_image_right():
+    turn = rotation_matrix(Pose(90.0, 0.0, 0.0))
+    np.testing.assert_allclose(turn @ [0, 0, 1], [1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(
+        rotation_matrix(Pose(0.0, 90.0, 0.0)) @ [0, 0, 1], [0, -1, 0], atol=1e-9
+    )
+
+
+def test_camera_frames_a_face_like_aligned_photographs():
+    spots = []
+    for seed in range(12):
+        identity, traits = someone(seed, Pose(0.0, 0.0, 0.0))
+        camera = frame_portrait(identity.verts, traits.view, 100, jitter=False)
+        marks = load_geometry().landmarks
+        points = camera.project(camera.place(identity.verts))[marks]
+        spots.append([points[36:42].mean(0), points[42:48].mean(0), points[[48, 54]].mean(0)])
+    right_eye, left_eye, mouth = np.mean(spots, 0)[:, :2]
+    np.testing.assert_allclose(right_eye, [38, 48], atol=2)
+    np.testing.assert_allclose(left_eye, [62, 48], atol=2)
+    np.testing.assert_allclose(mouth, [50, 76], atol=3)
+
+
+def test_camera_depth_is_towards_the_camera_and_scale_is_pixels_a_decimetre():
+    identity, traits = someone(1, Pose(0.0, 0.0, 0.0))
+    camera = frame_portrait(identity.verts, traits.view, 64, jitter=False)
+    near = camera.pivot + np.array([0, 0, 0.1])
+    assert camera.project(camera.place(near))[2] > camera.project(camera.place(camera.pivot))[2]
+    flat = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    a, b = camera.project(flat)
+    assert np.hypot(*(b - a)[:2]) == pytest.approx(camera.scale, rel=1e-5)
+
+
+def test_roots_lie_where_the_field_is_positive():
+    identity, traits = someone(2)
+    normals = vertex_normals(identity.verts, load_geometry().body)
+    field = hair_field(traits)
+    roots = scatter_roots(np.random.RandomState(0), identity.verts, normals, field, 300)
+    assert 100 < len(roots.field) <= 300
+    assert (roots.field > 0).all()
+    assert roots.rest[:, 1].min() > 6.5  # nothing grows below the nape
+    np.testing.assert_allclose(np.linalg.norm(roots.normal, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("style", "steps", "shortest", "longest"),
+    [
+        ("buzz", 16, 0.03, 0.2),
+        ("afro", 16, 0.1, 1.0),
+        ("tied", 16, 0.4, 1.0),
+        ("curly", 26, 1.0, 3.2),
+    ],
+)
+def test_hair_reaches_as_far_as_its_style(style, steps, shortest, longest):
+    identity, traits = someone(2)
+    normals = vertex_normals(identity.verts, load_geometry().body)
+    rng = np.random.RandomState(0)
+    field, offset = hair_field(traits), traits.offset
+    strands = grow_hair(rng, identity.verts, normals, style, field, offset)
+    count = len(strands.layer)
+    assert strands.points.shape == (count, steps, 3)
+    assert strands.clump.shape == (count, 3)
+    span = np.linalg.norm(strands.points[:, -1] - strands.points[:, 0], axis=1)
+    assert shortest < np.median(span) < longest
+
+
+def test_long_hair_hangs_and_stays_off_the_face():
+    identity, traits = someone(2)
+    geo = load_geometry()
+    normals = vertex_normals(identity.verts, geo.body)
+    field, offset = hair_field(traits), traits.offset
+    rng = np.random.RandomState(1)
+    strands = grow_hair(rng, identity.verts, normals, "bob", field, offset)
+    tips, roots = strands.points[:, -1], strands.points[:, 0]
+    assert (tips[:, 1] < roots[:, 1]).mean() > 0.9
+    nose = identity.verts[geo.landmarks[30]]
+    near = np.abs(strands.points - nose).max(-1) < 0.2
+    assert near.any(1).mean() < 0.02
