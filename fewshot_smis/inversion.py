@@ -29,8 +29,8 @@ __all__ = [
     "InversionReport",
     "InversionSettings",
     "check_codes",
-    "invert",
     "inversion_steps",
+    "invert",
     "load_codes",
     "save_codes",
 ]
@@ -258,7 +258,7 @@ def nearest_samples(
     size = min(32, target.shape[-1], prior.img_resolution)
     small = F.adaptive_avg_pool2d(target, size).flatten(1)
     distances = []
-    for part in ws.split(batch):
+    for part in torch.split(ws, batch):
         img = F.adaptive_avg_pool2d(prior.synthesis(part).img, size).flatten(1)
         distances.append((img[None] - small[:, None]).square().mean(dim=2))  # [N,batch]
     return ws[torch.cat(distances, dim=1).argmin(dim=1)]
@@ -312,7 +312,7 @@ class _Search:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.sum().backward(inputs=[self.codes])
+        torch.autograd.backward(loss.sum(), inputs=[self.codes])
         self.optimizer.step()
         self.step += 1
 

@@ -169,5 +169,6 @@ def synthesize(
                 raise ConfigError("random styles need a generator: give gen, or ws_style")
             ws_style = sample_styles(styles, prior, gen, truncation_psi=truncation_psi)
         ws = mix_styles(ws_layout, ws_style, prior, layers=layers, alpha=alpha)
-    img = torch.cat([prior.synthesis(part).img for part in ws.flatten(0, 1).split(batch)])
-    return Synthesis(img.unflatten(0, ws.shape[:2]), ws)
+    parts = torch.split(ws.flatten(0, 1), batch)
+    img = torch.cat([prior.synthesis(part).img for part in parts])  # [N*S,3,H,W]
+    return Synthesis(img.view(*ws.shape[:2], *img.shape[1:]), ws)

@@ -151,17 +151,18 @@ def train_encoder(
         CheckpointError: `resume` belongs to another encoder or optimiser.
         DivergenceError: The loss is no longer finite; names the step.
     """
-    _check(encoder, labeler, prior, steps=steps, batch=batch, ema=ema, every=validate_every)
+    _check_options(steps=steps, batch=batch, validate_every=validate_every)
+    _check_shares(ema, mixing, shot_share, shots)
+    _check_fit(encoder, labeler, prior)
     device = prior.mapping.w_avg.device
-    pairs = PseudoPairs(
-        prior, labeler, mixing, truncation_psi, _at_size(shots, encoder, prior), shot_share
-    )
-    loop = _Loop(encoder, make_optimizer(optimizer, encoder.parameters(), lr), ema, seed, device)
     dtype = resolve_precision(precision, device)
-    if resume is not None:
-        loop.load_state(resume)
+    given = None if shots is None else _at_size(shots, encoder, prior)
+    pairs = PseudoPairs(prior, labeler, mixing, truncation_psi, given, shot_share)
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     encoder.train()
+    loop = _Loop(encoder, make_optimizer(optimizer, encoder.parameters(), lr), ema, seed, device)
+    if resume is not None:
+        loop.load_state(resume, lr)
     while loop.step < steps:
         started = time.perf_counter()
         label, ws = pairs.draw(batch, encoder.input_size, loop.gen)
@@ -176,9 +177,7 @@ def train_encoder(
 
 
 @torch.no_grad()
-def validate(
-    encoder: MaskEncoder, labeler: Labeler, prior: Generator, shots: Shots
-) -> Validation:
+def validate(encoder: MaskEncoder, labeler: Labeler, prior: Generator, shots: Shots) -> Validation:
     """Measure how closely `encoder` gives back the shots' codes and keeps their layout."""
     device = prior.mapping.w_avg.device
     labels = shots.labels.to(device)
@@ -223,7 +222,7 @@ class _Loop:
                 "Go on from the last checkpoint with a lower learning rate, or with float32"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.step += 1
         self._update_average()
@@ -237,8 +236,8 @@ class _Loop:
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         for ours, new in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
             ours.lerp_(new, 1 - decay)
-        for ours, new in zip(self.average.buffers(), self.encoder.buffers(), strict=True):
-            ours.copy_(new)
+        for norm, latest in zip(self.average.buffers(), self.encoder.buffers(), strict=True):
+            norm.copy_(latest)
 
     def state(self) -> dict[str, Any]:
         """Return a copy of everything needed to go on: tensors and plain values only."""
@@ -252,8 +251,8 @@ class _Loop:
             }
         )
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+    def load_state(self, state: dict[str, Any], lr: float) -> None:
+        """Go on from what `state` returned, with the learning rate `lr`."""
         try:
             if (state["average"] is None) != (self.average is None):
                 raise ValueError("one is averaged (ema), the other is not")
@@ -261,6 +260,8 @@ class _Loop:
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
             self.gen.set_state(state["samples"].cpu())
             self.step = int(state["step"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -270,31 +271,31 @@ class _Loop:
             ) from error
 
 
-def _at_size(shots: Shots | None, encoder: MaskEncoder, prior: Generator) -> Shots | None:
+def _at_size(shots: Shots, encoder: MaskEncoder, prior: Generator) -> Shots:
     """Bring the shots to the encoder's size and the prior's device."""
-    if shots is None:
-        return None
     check_codes(shots.ws, prior)
     device = prior.mapping.w_avg.device
     labels = resize_label(shots.labels.to(device), encoder.input_size)
     return Shots(shots.ws.to(device), labels)
 
 
-def _check(
-    encoder: MaskEncoder,
-    labeler: Labeler,
-    prior: Generator,
-    *,
-    steps: int,
-    batch: int,
-    ema: float | None,
-    every: int,
-) -> None:
-    for name, value in (("steps", steps), ("batch", batch), ("validate_every", every)):
+def _check_options(**counts: int) -> None:
+    for name, value in counts.items():
         if value < 1:
             raise ConfigError(f"{name} is {value}, but must be at least 1")
+
+
+def _check_shares(ema: float | None, mixing: float, shot_share: float, shots: Shots | None) -> None:
     if ema is not None and not 0 <= ema < 1:
         raise ConfigError(f"ema is {ema}, but a decay lies in [0, 1); give None for no averaging")
+    for name, share in (("mixing", mixing), ("shot_share", shot_share)):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{name} is {share}, but a share lies in [0, 1]")
+    if shot_share > 0 and shots is None:
+        raise ConfigError(f"shot_share is {shot_share}, but no shots are given; give their codes")
+
+
+def _check_fit(encoder: MaskEncoder, labeler: Labeler, prior: Generator) -> None:
     if encoder.in_channels != labeler.num_classes:
         raise ShapeError(
             f"the encoder takes {encoder.in_channels} classes, but the labeler gives "

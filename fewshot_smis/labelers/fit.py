@@ -107,7 +107,7 @@ def label_samples(
 
 @torch.no_grad()
 def _features(prior: Generator, ws: Tensor, resolution: int, batch: int) -> Iterator[Tensor]:
-    for part in ws.split(batch):
+    for part in torch.split(ws, batch):
         yield prior.synthesis(part, feature_resolutions=(resolution,)).feats[resolution]
 
 

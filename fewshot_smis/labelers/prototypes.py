@@ -132,7 +132,8 @@ def claims(
     target = unit(feat).reshape(num, channels, pixels)
     score = feat.new_zeros(num, num_classes * pixels)
     rows = max(1, MAX_COSINES // (num * pixels))
-    for proto, ids in zip(prototypes.proto.split(rows), prototypes.ids.split(rows), strict=True):
+    parts = (torch.split(part, rows) for part in prototypes)
+    for proto, ids in zip(*parts, strict=True):
         cosine = torch.einsum("pc,ncx->npx", proto.to(target.dtype), target)
         best, pixel = first_topk(cosine, topk)  # [N,P,topk]
         best = torch.where(best > max(threshold, 0.0), best, 0.0)

@@ -258,7 +258,7 @@ def test_mistakes_are_named():
         fit_labeler(prior, ws, label, Classes.generic(2))
     with pytest.raises(LabelError, match="not one pixel"):
         fit_labeler(prior, ws, torch.full_like(label, IGNORE), classes)
-    with pytest.raises(LabelError, match="not one pixel .* class 0"):
+    with pytest.raises(LabelError, match=r"not one pixel .* class 0"):
         fit_labeler(prior, ws, torch.zeros_like(label), Classes.generic(3, sparse=True))
     with pytest.raises(ConfigError, match="topk is 0"):
         fit_labeler(prior, ws, label, classes, kind="sparse", topk=0)

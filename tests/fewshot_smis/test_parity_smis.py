@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 
 from fewshot_smis.data import Classes, one_hot, resize_label
-from fewshot_smis.labelers import DenseLabeler, SparseLabeler, feature_resolution, fit_labeler, label_samples
+from fewshot_smis.labelers import (
+    DenseLabeler,
+    SparseLabeler,
+    feature_resolution,
+    fit_labeler,
+    label_samples,
+)
 from fewshot_smis.labelers.prototypes import (
     PixelPrototypes,
     cell_prototypes,
@@ -81,7 +87,8 @@ def test_sparse_labels_from_given_features(name):
 def decoder(case: Case) -> Generator:
     """Return the generator of a pSp state dict."""
     state = {k.removeprefix("decoder."): v for k, v in case.weights.items()}
-    return build_generator(generator_weights(generator_from_rosinality(state), case.name), case.name)
+    weights = generator_weights(generator_from_rosinality(state), case.name)
+    return build_generator(weights, case.name)
 
 
 @pytest.mark.parametrize("name", ["smis_generator64_1shot", "smis_generator256_5shot"])

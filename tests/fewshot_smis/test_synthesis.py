@@ -124,7 +124,7 @@ def test_mistakes_are_named():
         synthesize(tiny_labels() - 1, encoder, prior, styles=0)
     with pytest.raises(ShapeError, match=r"\[20, 24\], but \[N,H,W\]"):
         synthesize(tiny_labels()[0], encoder, prior, styles=0)
-    with pytest.raises(ShapeError, match="num_ws 6 .* but the prior has num_ws 8"):
+    with pytest.raises(ShapeError, match=r"num_ws 6 .* but the prior has num_ws 8"):
         synthesize(tiny_labels(), encoder, tiny_prior(32), styles=0)
     with pytest.raises(ConfigError, match="layer 9 is outside"):
         mix_styles(tiny_codes(prior), tiny_codes(prior), prior, layers="9")

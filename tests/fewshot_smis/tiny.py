@@ -26,6 +26,8 @@ def tiny_prior(resolution: int = 16, *, width: int = 8, seed: int = 0) -> Genera
             value.fill_(0.1)
         elif name.endswith(("weight", "noise_const", "const")):
             value.normal_(generator=gen)
+            if name.startswith("mapping"):  # whose learning rate is a hundredth
+                value.mul_(100)
     prior.mapping.w_avg.copy_(prior.mapping(sample_z(500, width, gen))[:, 0].mean(dim=0))
     return prior
 
