@@ -110,9 +110,12 @@ def build_command(label: str, name: str, entries: dict[str, Entry]) -> click.Com
 
 def plan(job: Job, label: str) -> str:
     """Return the resolved job and the run directory it would make."""
-    from fewshot_smis.runs import next_name
+    if not job.makes_run:
+        return json.dumps(job.to_dict(), indent=2)
+    from fewshot_smis.runs import planned_path
 
-    place = job.out if job.out is not None else job.runs / next_name(job.runs, label)
+    place = job.out if job.out is not None else planned_path(job.runs, label)
+    place = getattr(job, "resume", None) or place
     return f"{json.dumps(job.to_dict(), indent=2)}\nwould write to {place}"
 
 

@@ -1,6 +1,7 @@
 """What every job shares: the device, the prior, the run directory, progress and failures."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from fewshot_smis.runs import Run, sha256, write_json
+from fewshot_smis.data.files import write_json
+from fewshot_smis.runs import Run, sha256
 from stylegan import Generator, load_generator
-from stylegan.errors import BackendError, ConfigError, DataError
+from stylegan.errors import BackendError, ConfigError, DataError, FewshotError
 
 Item = TypeVar("Item")
 
@@ -63,20 +65,21 @@ def open_run(job: Any, name: str) -> Run:
 def carry_out(job: Any, name: str, work: Callable[[Any, Any], dict[str, Any]]) -> str:
     """Do the work of a job in its run directory, and return the line that tells the user.
 
-    The result, or the failure, is recorded in the run. A job whose `makes_run` is False has
+    The result, or the failure, is recorded in the run; a run that failed before its first
+    checkpoint through a user's mistake is removed again. A job whose `makes_run` is False has
     no run directory; its result is the message.
     """
     if not job.makes_run:
         return facts_text(work(job, None))
     run = open_run(job, name)
-    run.save_meta(status="running")
     try:
         result = work(job, run)
     except BaseException as error:
         run.log(f"failed: {type(error).__name__}: {error}")
         run.save_meta(status="failed")
+        if isinstance(error, FewshotError) and run.latest_checkpoint() is None:
+            shutil.rmtree(run.path)
         raise
-    run.save_meta(status="finished")
     run.finish(result)
     return f"{facts_text(result)}\ndone: {run.path}"
 

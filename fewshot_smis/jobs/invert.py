@@ -55,8 +55,8 @@ class InvertJob(Job):
 def run_invert(job: InvertJob, run: Run) -> dict[str, Any]:
     """Write codes.safetensors, one code a picture, and a sheet: picture, inversion, error."""
     device = pick_device(job.device)
-    prior = open_prior(job.prior, device)
     files = list_images(job.images)[: job.limit]
+    prior = open_prior(job.prior, device)
     run.save_inputs({"images": job.images})
     record_prior(run, job.prior)
     distance = load_perceptual(job.perceptual, job.weights)
@@ -82,9 +82,10 @@ def run_invert(job: InvertJob, run: Run) -> dict[str, Any]:
         )
         left = settings.steps - (0 if inner is None else int(inner["step"]))
         for report in progress(steps, left, f"invert {i + 1}/{len(groups)}"):
-            if report.step % job.every == 0 or report.step == settings.steps:
-                run.report({"group": i, "step": report.step, "loss": report.loss.tolist()})
-                total = i * settings.steps + report.step
+            total = i * settings.steps + report.step
+            if report.step % job.every == 0:
+                run.report({"step": total, "group": i, "loss": report.loss.tolist()})
+            if report.step % job.every == 0 and report.step < settings.steps:
                 run.checkpoint(total, {"done": done, "losses": losses, "inner": report.state()})
         done.append(report.ws.detach().cpu())
         losses += report.best.tolist()

@@ -25,6 +25,8 @@ from fewshot_smis.training import train_encoder
 from stylegan import Generator
 from stylegan.seeding import sample_z, stream
 
+REPORT_EVERY = 20  # steps between two lines of metrics.jsonl
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainEncoderJob(Job):
@@ -58,18 +60,15 @@ def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Generator) -> Mas
         input_size=size,
         width=job.width,
     )
-    average = prior.mapping.w_avg.repeat(prior.num_ws, 1)
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        return build_encoder(config, average.cpu())
+    return build_encoder(config, prior.mapping.w_avg, seed=job.seed)
 
 
 def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
     """Write encoder.safetensors, checkpoints, metrics and sheets as training goes on."""
     device = pick_device(job.device)
+    file = run_file(job.labeler, "labeler.safetensors", "fitted labeler")
     source = prior_of(job.labeler, job.prior)
     prior = open_prior(source, device)
-    file = run_file(job.labeler, "labeler.safetensors", "fitted labeler")
     labeler = load_labeler(file).to(device)
     run.save_inputs({"labeler": file, "prior": source})
     record_prior(run, source)
@@ -98,7 +97,7 @@ def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
     loss = float("nan")
     for report in progress(reports, left, "train"):
         loss = report.loss
-        if report.step % 20 == 0 or report.step == job.steps:
+        if report.step % REPORT_EVERY == 0 or report.step == job.steps:
             record = {"step": report.step, "loss": loss, "lr": report.lr}
             run.report({**record, "seconds": report.seconds})
         if report.step % job.every == 0 or report.step == job.steps:
