@@ -1,0 +1,1 @@
+"""Tools that make label maps from photographs and drawings; each is a command of its own."""
