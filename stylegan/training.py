@@ -37,7 +37,9 @@ class ImageSource(Protocol):
 class Critic(Protocol):
     """What judges the generator: a discriminator with its loss and regularisation."""
 
-    network: nn.Module
+    @property
+    def network(self) -> nn.Module:
+        """The discriminator."""
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the loss of the discriminator on pictures in [-1, 1]."""
@@ -229,10 +231,10 @@ class PriorTrainer:
         self.opt_D.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             loss = self.critic.discriminator_loss(real, fake)
-        loss.backward()
+        torch.autograd.backward(loss)
         penalty = self.critic.regularizer(real, self.step_count)
         if penalty is not None:
-            penalty.backward()
+            torch.autograd.backward(penalty)
         self.opt_D.step()
         self.D.requires_grad_(False)
         return loss.detach()
@@ -247,7 +249,7 @@ class PriorTrainer:
         self.opt_G.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             loss = self.critic.generator_loss(fake)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.opt_G.step()
         return loss.detach()
 
@@ -259,7 +261,7 @@ class PriorTrainer:
         mean = self.path_mean.lerp(lengths.detach().mean(), 0.01)
         self.path_mean = mean
         loss = (lengths - mean).square().mean()
-        (loss * self.path_weight * self.path_interval).backward()
+        torch.autograd.backward(loss * self.path_weight * self.path_interval)
         self.opt_G.step()
         return loss.detach()
 
@@ -272,8 +274,8 @@ class PriorTrainer:
         beta = 0.5 ** (self.batch / max(kimg * 1000, 1e-8))
         for ours, new in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
             ours.copy_(new.lerp(ours, beta))
-        for ours, new in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
-            ours.copy_(new)
+        for kept, now in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
+            kept.copy_(now)
 
 
 @functools.lru_cache(maxsize=2)

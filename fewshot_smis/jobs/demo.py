@@ -97,7 +97,7 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
             SynthesizeJob(run=train, labels=part.maps, out=draw, **common),
             run_synthesize,
         )
-        figures[part.name] = agreement(training, part.maps)
+        figures[part.name] = agreement(training, train, part.maps)
     shipped = run.path / "shipped-draw"
     do(
         shipped.name,
@@ -110,12 +110,11 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
     return {"figures": figures, "seconds": seconds, "peak_memory_gb": memory, "page": str(page)}
 
 
-def agreement(training: TrainEncoderJob, maps: Path) -> dict[str, float]:
+def agreement(training: TrainEncoderJob, folder: Path, maps: Path) -> dict[str, float]:
     """Measure the mIoU of held-out maps and the maps of their pictures, trained and untrained."""
     device = pick_device(training.device)
     prior = open_prior(None, device)
-    folder = training.out
-    labeler = load_labeler(folder.parent / training.labeler.name / "labeler.safetensors").to(device)
+    labeler = load_labeler(training.labeler / "labeler.safetensors").to(device)
     classes = Classes.load(folder / "classes.json")
     labels = torch.stack([label for _, label in load_label_maps(maps, classes)]).to(device)
     trained = load_encoder(folder / "encoder.safetensors", device=device)

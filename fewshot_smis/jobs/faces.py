@@ -17,7 +17,7 @@ class RenderJob(Job):
 
     makes_run: ClassVar[bool] = False
 
-    folder: Path | None = opt(None, "Folder to make.", argument=True, required=True)
+    folder: Path = opt(None, "Folder to make.", argument=True, required=True)
     count: int = opt(100, "Number of portraits.", min=1)
     size: int = opt(128, "Side of the pictures.", min=16, max=512)
     workers: int = opt(1, "Processes; the pictures do not depend on their number.", min=1)

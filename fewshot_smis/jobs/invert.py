@@ -30,7 +30,7 @@ from stylegan.seeding import stream
 class InvertJob(Job):
     """Find the codes of photographs in a generator's latent space."""
 
-    images: Path | None = opt(None, "Folder of pictures or pairs, or a picture.", required=True)
+    images: Path = opt(None, "Folder of pictures or pairs, or a picture.", required=True)
     prior: Path | None = opt(None, "Generator file; by default the embedded faces.")
     preset: str = opt("default", "Settings; reference is the paper's.", choices=tuple(PRESETS))
     space: str | None = opt(None, "Latent space; by default w+.", choices=("w", "w+"))
@@ -67,7 +67,7 @@ def run_invert(job: InvertJob, run: Run) -> dict[str, Any]:
     state = _restored(run)
     done: list[Tensor] = list(state["done"]) if state else []
     losses: list[float] = list(state["losses"]) if state else []
-    groups = images.split(job.batch)
+    groups = torch.split(images, job.batch)
     for i in range(len(done), len(groups)):
         inner = state["inner"] if state else None
         state = None
@@ -107,7 +107,7 @@ def _restored(run: Run) -> dict[str, Any] | None:
 def inversion_sheet(prior: Generator, ws: Tensor, images: Tensor) -> Any:
     """Draw each picture [N,3,H,W], what its code gives, and four times their difference."""
     device = prior.mapping.w_avg.device
-    parts = [prior.synthesis(part.to(device)).img.cpu() for part in ws.split(8)]
+    parts = [prior.synthesis(part.to(device)).img.cpu() for part in torch.split(ws, 8)]
     drawn = torch.cat(parts).clamp(-1, 1)
     error = ((drawn - images).abs() * 2 - 1).clamp(-1, 1)
     rows = [list(r) for r in zip(*map(to_uint8, (images, drawn, error)), strict=True)]

@@ -24,7 +24,7 @@ from stylegan.seeding import sample_z, stream
 class LabelJob(Job):
     """Fit a labeler: prototypes of each class in the generator's features."""
 
-    pairs: Path | None = opt(None, "Folder of images/ and labels/.", required=True)
+    pairs: Path = opt(None, "Folder of images/ and labels/.", required=True)
     codes: Path | None = opt(
         None, "Run of `invert` or `prior sample`, or a file of codes; by default in --pairs."
     )

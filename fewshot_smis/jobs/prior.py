@@ -78,7 +78,7 @@ def _conditions(prior: Generator, count: int) -> torch.Tensor:
 class TrainPriorJob(Job):
     """Train a StyleGAN2 on a folder of unlabelled pictures."""
 
-    data: Path | None = opt(None, "Folder of pictures.", required=True)
+    data: Path = opt(None, "Folder of pictures.", required=True)
     resolution: int = opt(64, "Side of the pictures, a power of two.", min=16, max=1024)
     kimg: float = opt(1000.0, "Thousands of pictures to show.", min=0)
     batch: int = opt(16, "Pictures a step.", min=2)
@@ -142,7 +142,8 @@ def _generator(job: TrainPriorJob) -> Generator:
 
 def _critic(job: TrainPriorJob, generator: Generator, device: torch.device) -> Critic:
     if job.critic == "projected":
-        backbone = load_lite0().to(device, memory_format=torch.channels_last)
+        backbone = load_lite0().to(device)
+        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return ProjectedCritic(ProjectedDiscriminator(backbone).to(device))
     config = DiscriminatorConfig(img_resolution=job.resolution, channels=generator.config.channels)
     return LogisticCritic(Discriminator(config).to(device), r1_gamma=job.r1_gamma)

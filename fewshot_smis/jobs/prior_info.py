@@ -31,8 +31,8 @@ class ConvertJob(Job):
 
     makes_run: ClassVar[bool] = False
 
-    source: Path | None = opt(None, "Generator file.", argument=True, required=True)
-    target: Path | None = opt(None, "File to write.", argument=True, required=True)
+    source: Path = opt(None, "Generator file.", argument=True, required=True)
+    target: Path = opt(None, "File to write.", argument=True, required=True)
     to: str = opt("safetensors", "Format.", choices=("safetensors", "rosinality", "nvidia-state"))
 
 

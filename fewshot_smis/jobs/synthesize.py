@@ -35,7 +35,7 @@ class SynthesizeJob(Job):
     """Turn label maps into pictures, several styles each."""
 
     run: Path | None = opt(None, "Run of `train`; by default the embedded faces model.")
-    labels: Path | None = opt(None, "Label map, or folder of label maps or pairs.", required=True)
+    labels: Path = opt(None, "Label map, or folder of label maps or pairs.", required=True)
     prior: Path | None = opt(None, "Generator file; by default the one trained with.")
     styles: int = opt(4, "Random styles a map.", min=1)
     layers: str | None = opt(None, "Layers that take the style, as 8-13; by default the fine half.")

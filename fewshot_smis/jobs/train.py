@@ -32,7 +32,7 @@ REPORT_EVERY = 20  # steps between two lines of metrics.jsonl
 class TrainEncoderJob(Job):
     """Train a mask encoder from pseudo-labelled samples of the prior."""
 
-    labeler: Path | None = opt(None, "Run of `label`, or its labeler file.", required=True)
+    labeler: Path = opt(None, "Run of `label`, or its labeler file.", required=True)
     prior: Path | None = opt(None, "Generator file; by default the labeler run's own.")
     steps: int = opt(100_000, "Optimiser steps.", min=1)
     batch: int = opt(2, "Samples a step.", min=1)

@@ -1,0 +1,147 @@
+"""Prior training: resumes exactly, moves what it should, and stops on NaN."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stylegan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from stylegan.errors import CheckpointError, ConfigError, DivergenceError
+from stylegan.objective import path_lengths, r1_penalty
+from stylegan.precision import resolve_precision
+from stylegan.seeding import stream
+from stylegan.training import LogisticCritic, PriorTrainer, epoch_order, train_prior
+
+CHANNELS = {4: 8, 8: 8, 16: 8}
+
+
+class Pictures:
+    """Twelve pictures of one colour each, which record what was asked for."""
+
+    def __init__(self) -> None:
+        gen = torch.Generator().manual_seed(0)
+        colors = torch.randint(0, 256, (12, 3, 1, 1), generator=gen, dtype=torch.uint8)
+        self.pixels = colors.expand(-1, -1, 16, 16)
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        self.asked += indices.tolist()
+        return self.pixels[indices]
+
+
+def make_trainer(**kwargs: Any) -> PriorTrainer:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = GeneratorConfig(
+            img_resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channels=CHANNELS
+        )
+        generator = Generator(config)
+        network = Discriminator(DiscriminatorConfig(img_resolution=16, channels=CHANNELS))
+    critic = LogisticCritic(network, r1_gamma=1.0, interval=2)
+    options = {"batch": 4, "path_weight": 2.0, "path_interval": 2, "ema_kimg": 0.02, **kwargs}
+    return PriorTrainer(generator, critic, Pictures(), **options)
+
+
+def test_stopped_and_resumed_training_gives_the_same_losses_and_weights() -> None:
+    whole = make_trainer()
+    losses = [report.losses for report in train_prior(whole, kimg=0.028)]
+    assert len(losses) == 7
+
+    first = make_trainer()
+    before = [first.step().losses for _ in range(3)]
+    state = copy.deepcopy(first.state())
+    second = make_trainer(seed=0)
+    second.load_state(state)
+    after = [second.step().losses for _ in range(4)]
+    assert before + after == losses
+    for name, value in whole.G_ema.state_dict().items():
+        assert torch.equal(value, second.G_ema.state_dict()[name]), name
+
+
+def test_training_moves_both_networks_and_the_average_lags() -> None:
+    trainer = make_trainer(ema_rampup=None)
+    start = copy.deepcopy(trainer.G.state_dict())
+    critic = copy.deepcopy(trainer.D.state_dict())
+    for _ in range(3):
+        trainer.step()
+    moved = (trainer.G.synthesis.b8.conv0.weight - start["synthesis.b8.conv0.weight"]).norm()
+    lagged = (trainer.G_ema.synthesis.b8.conv0.weight - start["synthesis.b8.conv0.weight"]).norm()
+    assert 0 < lagged < moved
+    assert not torch.equal(trainer.D.state_dict()["b16.conv0.weight"], critic["b16.conv0.weight"])
+    assert trainer.G_ema.mapping.w_avg.abs().sum() > 0
+
+
+def test_each_picture_is_shown_once_an_epoch() -> None:
+    trainer = make_trainer()
+    for _ in range(6):
+        trainer.step()
+    asked = trainer.images.asked  # type: ignore[attr-defined]
+    assert sorted(asked[:12]) == sorted(asked[12:]) == list(range(12))
+    assert asked[:12] != asked[12:]
+    assert torch.equal(epoch_order(3, 1, 12), epoch_order(3, 1, 12))
+
+
+def test_nan_stops_with_the_step_named() -> None:
+    trainer = make_trainer()
+    trainer.step()
+    with torch.no_grad():
+        trainer.G.synthesis.b16.torgb.bias.fill_(torch.nan)
+    with pytest.raises(DivergenceError, match="not finite at step 2"):
+        trainer.step()
+
+
+def test_states_of_another_training_are_refused() -> None:
+    state = make_trainer().state()
+    with pytest.raises(CheckpointError, match="batch 4, not 8"):
+        make_trainer(batch=8).load_state(state)
+    state["G"] = {}
+    with pytest.raises(CheckpointError, match="another network"):
+        make_trainer().load_state(state)
+
+
+def test_r1_of_a_network_that_sums_pixels_is_the_number_of_pixels() -> None:
+    class Sum(torch.nn.Module):
+        def forward(self, img: Tensor, c: Tensor | None) -> Tensor:
+            return 2 * img.sum(dim=(1, 2, 3))[:, None]
+
+    penalty = r1_penalty(Sum(), torch.randn(3, 3, 4, 5))  # type: ignore[arg-type]
+    torch.testing.assert_close(penalty, torch.full((3,), 4.0 * 60))
+
+
+def test_path_lengths_equal_finite_differences() -> None:
+    trainer = make_trainer()
+    generator = trainer.G.double().eval()
+    ws = generator.mapping(torch.randn(2, 8, generator=stream(0, "z")).double())
+    found = path_lengths(generator, ws.requires_grad_(), stream(0, "y"))
+
+    gen = stream(0, "y")
+    img = generator.synthesis(ws, noise_mode="random", generator=gen).img
+    y = torch.randn(img.shape, generator=gen) / 16  # noise drawn after the layers'
+    slopes = torch.zeros_like(ws)
+    for layer in range(ws.shape[1]):
+        for k in range(ws.shape[2]):
+            step = torch.zeros_like(ws)
+            step[:, layer, k] = 1e-3
+            ends = [
+                generator.synthesis(ws + sign * step, "random", (), stream(0, "y")).img
+                for sign in (1, -1)
+            ]
+            slopes[:, layer, k] = ((ends[0] - ends[1]) * y).sum(dim=(1, 2, 3)) / 2e-3
+    expected = slopes.square().sum(dim=2).mean(dim=1).sqrt()
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=1e-6)
+
+
+def test_precision_names_are_checked_and_auto_is_float32_without_hardware(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stylegan.precision.cpu_has_bfloat16", lambda: False)
+    assert resolve_precision("auto", "cpu") == torch.float32
+    monkeypatch.setattr("stylegan.precision.cpu_has_bfloat16", lambda: True)
+    assert resolve_precision("auto", "cpu") == torch.bfloat16
+    with pytest.raises(ConfigError, match="unknown precision 'half'"):
+        resolve_precision("half", "cpu")
