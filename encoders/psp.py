@@ -19,6 +19,7 @@ from stylegan.seeding import stream
 COARSE, MIDDLE = 3, 7  # w 0-2 read the coarse map, 3-6 the middle one, the rest the fine one
 KINDS = ("gradual", "backbone_w", "backbone_wplus")
 STYLE_WIDTHS = {"ir_se50": 8, "light": 2}  # times the trunk's width
+FIRST_OFFSETS = 0.1  # spread of a fresh encoder's codes around the latent average
 POOL = 7  # side of the map that backbone_wplus flattens
 
 
@@ -227,10 +228,10 @@ def build_encoder(config: EncoderConfig, latent_avg: Tensor, *, seed: int = 0) -
 
 
 def initialise(net: nn.Module, gen: torch.Generator) -> None:
-    """Draw all weights of `net` anew: variance kept by convolutions, norms one, biases zero."""
+    """Draw all weights of `net` anew: small offsets, norms one, biases zero."""
     for module in net.modules():
         if isinstance(module, EqualLinear):
-            nn.init.normal_(module.weight, generator=gen)
+            nn.init.normal_(module.weight, std=FIRST_OFFSETS, generator=gen)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, generator=gen, nonlinearity="relu")

@@ -38,6 +38,13 @@ def test_latent_average_is_added_once(kind):
     torch.testing.assert_close(with_average(x) - without(x), average.expand(2, 8, 12))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_fresh_codes_lie_near_the_latent_average(kind):
+    encoder = build_encoder(small(kind=kind, width=32, num_ws=16), torch.zeros(12)).train()
+    offsets = encoder(torch.rand(4, 5, 32, 32))
+    assert 0.005 < offsets.std() < 0.5
+
+
 def test_each_w_may_start_from_its_own_average():
     average = torch.randn(8, 12)
     torch.testing.assert_close(build_encoder(small(), average).latent_avg, average)
