@@ -20,11 +20,6 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def hinge_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the hinge loss of a discriminator from logits of any shape."""
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-
-
 def r1_penalty(discriminator: Discriminator, real: Tensor, c: Tensor | None = None) -> Tensor:
     """Return the squared gradient norm [N] of the logits by the real pictures [N, C, H, W]."""
     real = real.detach().requires_grad_()

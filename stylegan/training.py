@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylegan.discriminator import Discriminator
 from stylegan.errors import CheckpointError, DivergenceError
 from stylegan.objective import (
     discriminator_loss,
     generator_loss,
-    hinge_discriminator_loss,
     path_lengths,
     r1_penalty,
 )
 from stylegan.precision import autocast, resolve_precision
-from stylegan.projected import ProjectedDiscriminator
 from stylegan.seeding import sample_z, stream
 from stylegan.stylegan2 import Generator
 
@@ -34,25 +32,8 @@ class ImageSource(Protocol):
         """Return the pictures [N, 3, H, W], uint8, of those indices [N]."""
 
 
-class Critic(Protocol):
-    """What judges the generator: a discriminator with its loss and regularisation."""
-
-    @property
-    def network(self) -> nn.Module:
-        """The discriminator."""
-
-    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the loss of the discriminator on pictures in [-1, 1]."""
-
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """Return the loss of the generator on its pictures."""
-
-    def regularizer(self, real: Tensor, step: int) -> Tensor | None:
-        """Return the discriminator's penalty that is due at `step`, or None."""
-
-
-class LogisticCritic:
-    """StyleGAN2's own: logistic loss, R1 every `interval` steps (lazy regularisation)."""
+class Critic:
+    """A discriminator, the logistic loss, and R1 every `interval` steps (lazy regularisation)."""
 
     def __init__(self, network: Discriminator, *, r1_gamma: float, interval: int = 16) -> None:
         self.network, self.r1_gamma, self.interval = network, r1_gamma, interval
@@ -71,30 +52,6 @@ class LogisticCritic:
             return None
         penalty = r1_penalty(self.network, real).mean()
         return penalty * (self.r1_gamma / 2 * self.interval)
-
-
-class ProjectedCritic:
-    """Hinge loss on frozen features; needs no gradient penalty.
-
-    Beyond [-1, 1] the frozen features saturate and give no gradient, so the generator pays for
-    leaving that range.
-    """
-
-    def __init__(self, network: ProjectedDiscriminator, *, range_weight: float = 10.0) -> None:
-        self.network, self.range_weight = network, range_weight
-
-    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the hinge loss."""
-        return hinge_discriminator_loss(self.network(real).float(), self.network(fake).float())
-
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """Return the negated mean logit, plus the squared excess over the range [-1, 1]."""
-        excess = (fake.abs() - 1).relu().square().mean()
-        return self.range_weight * excess - self.network(fake).float().mean()
-
-    def regularizer(self, real: Tensor, step: int) -> Tensor | None:
-        """Return None: there is nothing to regularise."""
-        return None
 
 
 class PriorReport(NamedTuple):
@@ -116,8 +73,7 @@ class PriorTrainer:
         images: ImageSource,
         *,
         batch: int = 32,
-        lr: float = 0.0025,  # of the generator (mapping x 0.01 by its own multiplier)
-        discriminator_lr: float = 0.0025,
+        lr: float = 0.0025,  # of both networks (mapping x 0.01 by its own multiplier)
         betas: tuple[float, float] = (0.0, 0.99),
         mixing: float = 0.9,  # share of pictures whose styles cross over at a random layer
         ema_kimg: float = 10.0,  # half-life of the averaged generator
@@ -136,8 +92,7 @@ class PriorTrainer:
         self.device = next(generator.parameters()).device
         self.dtype = resolve_precision(precision, self.device)
         self.opt_G = torch.optim.Adam(generator.parameters(), lr, betas, eps=1e-8)
-        trained = [p for p in self.D.parameters() if p.requires_grad]
-        self.opt_D = torch.optim.Adam(trained, discriminator_lr, betas, eps=1e-8)
+        self.opt_D = torch.optim.Adam(self.D.parameters(), lr, betas, eps=1e-8)
         self.step_count = 0
         self.path_mean = torch.zeros([], device=self.device)
         self.gen = stream(seed, "prior/latents", self.device)
@@ -227,7 +182,6 @@ class PriorTrainer:
 
     def _step_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         self.D.requires_grad_(True)
-        self._freeze_constants()
         self.opt_D.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             loss = self.critic.discriminator_loss(real, fake)
@@ -238,12 +192,6 @@ class PriorTrainer:
         self.opt_D.step()
         self.D.requires_grad_(False)
         return loss.detach()
-
-    def _freeze_constants(self) -> None:
-        """Keep the projected discriminator's random mixing as it was drawn."""
-        if isinstance(self.D, ProjectedDiscriminator):
-            self.D.across.requires_grad_(False)
-            self.D.down.requires_grad_(False)
 
     def _step_generator(self, fake: Tensor) -> Tensor:
         self.opt_G.zero_grad(set_to_none=True)

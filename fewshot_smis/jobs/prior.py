@@ -18,20 +18,12 @@ from stylegan import (
     DiscriminatorConfig,
     Generator,
     GeneratorConfig,
-    load_snapshot,
     save_generator,
 )
+from stylegan.errors import ConfigError
 from stylegan.layers import default_channels
-from stylegan.lite0 import load_lite0
-from stylegan.projected import ProjectedDiscriminator
 from stylegan.seeding import sample_z, stream
-from stylegan.training import (
-    Critic,
-    LogisticCritic,
-    PriorTrainer,
-    ProjectedCritic,
-    train_prior,
-)
+from stylegan.training import Critic, PriorTrainer, train_prior
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,18 +77,55 @@ class TrainPriorJob(Job):
     widths: str = opt(
         "", "Channels from 4 px up, as 192,192,160,96,48; by default config F's, 512 at most."
     )
-    latent: str = opt("512,512,8", "z width, w width and mapping layers.")
-    critic: str = opt("logistic", "Discriminator.", choices=("logistic", "projected"))
-    lr: float = opt(0.0025, "Learning rate of the generator.", min=0)
-    critic_lr: float = opt(0.0025, "Learning rate of the discriminator.", min=0)
-    r1_gamma: float = opt(1.0, "Weight of R1, for the logistic critic.", min=0)
-    path_weight: float = opt(0.0, "Weight of path length regularisation; 2 in the paper.", min=0)
+    critic_widths: str = opt("", "Channels of the discriminator, likewise; as --widths.")
+    latent: str = opt("512,512,8", "z width, w width, mapping layers.")
+    lr: float = opt(0.0025, "Learning rate of both networks (mapping x 0.01).", min=0)
+    r1_gamma: float = opt(1.0, "Weight of R1.", min=0)
     mixing: float = opt(0.9, "Share of samples with mixed styles.", min=0, max=1)
     ema_kimg: float = opt(10.0, "Half-life of the averaged generator.", min=0)
-    transfer: Path | None = opt(None, "Generator file to start from.")
-    resume: Path | None = opt(None, "Run directory to continue.")
     snapshot: float = opt(2.0, "Thousands of pictures between snapshots.", min=0)
     precision: str = opt("auto", "Number format.", choices=("auto", "float32", "bfloat16"))
+    resume: Path | None = opt(None, "Run directory to continue.")
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that widths and resolution fit each other."""
+        super().__post_init__()
+        self.generator_config()
+        self.channels(self.critic_widths or self.widths)
+
+    def channels(self, widths: str) -> dict[int, int]:
+        """Return channels per resolution of a list of widths; "" is config F's."""
+        channels = default_channels(self.resolution)
+        if not widths:
+            return channels
+        given = numbers("widths", widths)
+        if len(given) != len(channels):
+            raise ConfigError(
+                f"--widths {widths}: {len(given)} numbers, but {self.resolution} px has "
+                f"{len(channels)} blocks, from 4 px up"
+            )
+        return dict(zip(channels, given, strict=True))
+
+    def generator_config(self) -> GeneratorConfig:
+        """Return the sizes of the generator."""
+        latent = numbers("latent", self.latent)
+        if len(latent) != 3:
+            raise ConfigError(f"--latent {self.latent}: give three numbers, as 512,512,8")
+        return GeneratorConfig(
+            img_resolution=self.resolution,
+            z_dim=latent[0],
+            w_dim=latent[1],
+            mapping_layers=latent[2],
+            channels=self.channels(self.widths),
+        )
+
+
+def numbers(flag: str, text: str) -> list[int]:
+    """Read comma-separated positive numbers of an option."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--{flag} {text}: give whole numbers above 0, separated by commas")
+    return [int(part) for part in parts]
 
 
 def build_trainer(job: TrainPriorJob) -> PriorTrainer:
@@ -105,48 +134,21 @@ def build_trainer(job: TrainPriorJob) -> PriorTrainer:
     images = ImageCollection(job.data, job.resolution)
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
-        generator = _generator(job)
-        critic = _critic(job, generator, device)
+        generator = Generator(job.generator_config()).to(device)
+        channels = job.channels(job.critic_widths or job.widths)
+        config = DiscriminatorConfig(img_resolution=job.resolution, channels=channels)
+        critic = Critic(Discriminator(config).to(device), r1_gamma=job.r1_gamma)
     return PriorTrainer(
-        generator.to(device),
+        generator,
         critic,
         images,
         batch=job.batch,
         lr=job.lr,
-        discriminator_lr=job.critic_lr,
         mixing=job.mixing,
         ema_kimg=job.ema_kimg,
-        path_weight=job.path_weight,
         precision=job.precision,
         seed=job.seed,
     )
-
-
-def _generator(job: TrainPriorJob) -> Generator:
-    if job.transfer is not None:
-        return load_snapshot(job.transfer).G_ema.train().requires_grad_(True)
-    channels = default_channels(job.resolution)
-    if job.widths:
-        widths = [int(n) for n in job.widths.split(",")]
-        channels = dict(zip(channels, widths, strict=True))
-    z_dim, w_dim, layers = (int(n) for n in job.latent.split(","))
-    config = GeneratorConfig(
-        img_resolution=job.resolution,
-        z_dim=z_dim,
-        w_dim=w_dim,
-        mapping_layers=layers,
-        channels=channels,
-    )
-    return Generator(config)
-
-
-def _critic(job: TrainPriorJob, generator: Generator, device: torch.device) -> Critic:
-    if job.critic == "projected":
-        backbone = load_lite0().to(device)
-        backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return ProjectedCritic(ProjectedDiscriminator(backbone).to(device))
-    config = DiscriminatorConfig(img_resolution=job.resolution, channels=generator.config.channels)
-    return LogisticCritic(Discriminator(config).to(device), r1_gamma=job.r1_gamma)
 
 
 def run_train_prior(job: TrainPriorJob, run: Run) -> dict[str, Any]:
@@ -172,7 +174,8 @@ def run_train_prior(job: TrainPriorJob, run: Run) -> dict[str, Any]:
 def snapshot(trainer: PriorTrainer, run: Run) -> None:
     """Save the training's state, the averaged generator and a sheet of its samples."""
     run.checkpoint(trainer.step_count, trainer.state())
-    save_generator(trainer.G_ema, run.path / "generator.safetensors")
+    notes = {"kimg": f"{trainer.images_seen / 1000:.1f}"}
+    save_generator(trainer.G_ema, run.path / "generator.safetensors", notes=notes)
     z = sample_z(32, trainer.G.z_dim, stream(trainer.seed, "prior/sheet")).to(trainer.device)
     with torch.no_grad():
         images = list(to_uint8(trainer.G_ema(z)))

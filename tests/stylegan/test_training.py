@@ -13,7 +13,7 @@ from stylegan.errors import CheckpointError, ConfigError, DivergenceError
 from stylegan.objective import path_lengths, r1_penalty
 from stylegan.precision import resolve_precision
 from stylegan.seeding import stream
-from stylegan.training import LogisticCritic, PriorTrainer, epoch_order, train_prior
+from stylegan.training import Critic, PriorTrainer, epoch_order, train_prior
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
 
@@ -43,7 +43,7 @@ def make_trainer(**kwargs: Any) -> PriorTrainer:
         )
         generator = Generator(config)
         network = Discriminator(DiscriminatorConfig(img_resolution=16, channels=CHANNELS))
-    critic = LogisticCritic(network, r1_gamma=1.0, interval=2)
+    critic = Critic(network, r1_gamma=1.0, interval=2)
     options = {"batch": 4, "path_weight": 2.0, "path_interval": 2, "ema_kimg": 0.02, **kwargs}
     return PriorTrainer(generator, critic, Pictures(), **options)
 
