@@ -1,5 +1,7 @@
-"""Few-shot semantic image synthesis: one to five labelled pictures and a StyleGAN2 in, a model
-that turns new label maps into pictures out (Endo & Kanamori 2021).
+"""Few-shot semantic image synthesis (Endo & Kanamori 2021), its pipeline in seven verbs.
+
+One to five labelled pictures and a StyleGAN2 go in; a model comes out that turns new label maps
+into pictures.
 
     import fewshot_smis as fs
 
@@ -24,7 +26,7 @@ that turns new label maps into pictures out (Endo & Kanamori 2021).
 
     # 4. Draw: the map fixes the layout, the later layers take any style.
     drawn = fs.synthesize(pairs.labels(256), report.encoder, prior, styles=4, gen=gen)
-    mixed = fs.mix_styles(drawn.ws[:, 0], found.ws, prior, layers="8-13")   # styles of the photos
+    mixed = fs.mix_styles(drawn.ws[:, 0], found.ws, prior)    # in the styles of the photographs
 
 Pictures are [N,3,H,W] in [-1,1], label maps [N,H,W] int64, codes [N,L,D]. Nothing here reads a
 global random generator, names a device or prints.

@@ -81,6 +81,7 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
         )
         training = TrainEncoderJob(
             labeler=label,
+            kind="backbone_wplus",
             trunk="light",
             steps=job.steps,
             batch=job.batch,

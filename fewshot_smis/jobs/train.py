@@ -38,6 +38,11 @@ class TrainEncoderJob(Job):
     batch: int = opt(2, "Samples a step.", min=1)
     lr: float = opt(1e-4, "Learning rate.", min=0)
     optimizer: str = opt("ranger", "Optimiser.", choices=("ranger", "adamw", "adam"))
+    kind: str = opt(
+        "gradual",
+        "Encoder: pSp's feature pyramid, or codes from the last layer (quicker to train).",
+        choices=("gradual", "backbone_wplus", "backbone_w"),
+    )
     trunk: str = opt("ir_se50", "Trunk; light suits small priors.", choices=("ir_se50", "light"))
     width: int = opt(32, "Channels of the light trunk.", min=8)
     input_size: int | None = opt(None, "Side of the maps; by default 256, or the prior's if less.")
@@ -52,7 +57,7 @@ def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Generator) -> Mas
     """Build an untrained encoder that fits labeler and prior, drawn from the job's seed."""
     size = min(prior.img_resolution, 256) if job.input_size is None else job.input_size
     config = EncoderConfig(
-        kind="gradual",
+        kind=job.kind,
         trunk=job.trunk,
         in_channels=labeler.num_classes,
         num_ws=prior.num_ws,
