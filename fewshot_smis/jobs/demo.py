@@ -9,19 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from encoders import load_encoder
-from fewshot_smis.data import Classes
-from fewshot_smis.data.pairs import load_label_maps
-from fewshot_smis.jobs.base import DEMO, carry_out, demo_model, open_prior, pick_device
+from fewshot_smis.data.files import read_json
+from fewshot_smis.jobs.base import DEMO, carry_out, demo_model
 from fewshot_smis.jobs.invert import InvertJob, run_invert
 from fewshot_smis.jobs.label import LabelJob, run_label
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.synthesize import SynthesizeJob, run_synthesize
-from fewshot_smis.jobs.train import TrainEncoderJob, new_encoder, run_train
-from fewshot_smis.labelers import load_labeler
-from fewshot_smis.metrics.segmentation import consistency
+from fewshot_smis.jobs.train import TrainEncoderJob, run_train
 from fewshot_smis.runs import Run
 
 
@@ -89,6 +83,7 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
             optimizer="adamw",
             ema=0.99,
             every=max(job.steps // 4, 1),
+            validate=part.maps,
             out=train,
             **common,
         )
@@ -98,7 +93,7 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
             SynthesizeJob(run=train, labels=part.maps, out=draw, **common),
             run_synthesize,
         )
-        figures[part.name] = agreement(training, train, part.maps)
+        figures[part.name] = read_json(train / "result.json")
     shipped = run.path / "shipped-draw"
     do(
         shipped.name,
@@ -109,21 +104,6 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
     page = run.path / "index.html"
     page.write_text(demo_page(job, figures, seconds, memory), encoding="utf-8")
     return {"figures": figures, "seconds": seconds, "peak_memory_gb": memory, "page": str(page)}
-
-
-def agreement(training: TrainEncoderJob, folder: Path, maps: Path) -> dict[str, float]:
-    """Measure the mIoU of held-out maps and the maps of their pictures, trained and untrained."""
-    device = pick_device(training.device)
-    prior = open_prior(None, device)
-    labeler = load_labeler(training.labeler / "labeler.safetensors").to(device)
-    classes = Classes.load(folder / "classes.json")
-    labels = torch.stack([label for _, label in load_label_maps(maps, classes)]).to(device)
-    trained = load_encoder(folder / "encoder.safetensors", device=device)
-    untrained = new_encoder(training, labeler, prior).to(device)
-    return {
-        "trained": consistency(labels, trained, labeler, prior),
-        "untrained": consistency(labels, untrained, labeler, prior),
-    }
 
 
 def peak_memory() -> float:
@@ -145,7 +125,7 @@ td, th { border-bottom: 1px solid #ddd; padding: .3rem .9rem .3rem 0; text-align
 
 def demo_page(
     job: DemoJob,
-    figures: dict[str, dict[str, float]],
+    figures: dict[str, dict[str, Any]],
     seconds: dict[str, float],
     memory: float,
 ) -> str:
@@ -169,8 +149,8 @@ def demo_page(
             figure(last, "Samples, their pseudo labels, and the encoder's reconstructions."),
             figure(f"{part.name}-draw/sheet.png", "Held-out maps, drawn in four styles each."),
             "<p>Agreement (mIoU) between held-out maps and the labeler's maps of the pictures "
-            f"drawn from them: <b>{scores['trained']:.3f}</b> after {job.steps} steps of "
-            f"{job.batch} samples, {scores['untrained']:.3f} untrained.</p>",
+            f"drawn from them: <b>{scores['miou_trained']:.3f}</b> after {job.steps} steps of "
+            f"{job.batch} samples, {scores['miou_untrained']:.3f} untrained.</p>",
         ]
     parts += [
         "<h2>The shipped model</h2>",

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, sheets
+from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import to_uint8, write_image
 from fewshot_smis.data.labels import colorize
 from fewshot_smis.data.pairs import Pairs, load_pairs
@@ -61,6 +63,8 @@ def run_label(job: LabelJob, run: Run) -> dict[str, Any]:
     )
     save_labeler(labeler, run.path / "labeler.safetensors")
     pairs.classes.save(run.path / "classes.json")
+    shots = {"ws": ws.cpu(), "labels": pairs.labels(prior.img_resolution)}
+    write_bytes(run.path / "shots.safetensors", save(shots))
     write_image(run.path / "shots.png", shots_sheet(prior, labeler, pairs, ws))
     write_image(run.path / "sheet.png", samples_sheet(prior, labeler, job.samples, job.seed))
     return {"shots": len(pairs.pairs), "classes": pairs.classes.num_classes}

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from encoders import EncoderConfig, MaskEncoder, build_encoder, load_encoder, save_encoder
 from fewshot_smis.data import sheets
 from fewshot_smis.data.images import to_uint8, write_image
 from fewshot_smis.data.labels import colorize, one_hot, resize_label
+from fewshot_smis.data.pairs import load_label_maps
 from fewshot_smis.jobs.base import (
     open_prior,
     pick_device,
@@ -20,8 +23,9 @@ from fewshot_smis.jobs.base import (
 )
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.labelers import Labeler, label_samples, load_labeler
+from fewshot_smis.metrics.segmentation import consistency
 from fewshot_smis.runs import Run
-from fewshot_smis.training import train_encoder
+from fewshot_smis.training import Shots, train_encoder
 from stylegan import Generator
 from stylegan.seeding import sample_z, stream
 
@@ -47,7 +51,7 @@ class TrainEncoderJob(Job):
     width: int = opt(32, "Channels of the light trunk.", min=8)
     input_size: int | None = opt(None, "Side of the maps; by default 256, or the prior's if less.")
     ema: float = opt(0.999, "Decay of the averaged encoder; 0 leaves it out.", min=0, max=1)
-    mixing: float = opt(0.0, "Share of samples with mixed styles; 0 in the paper.", min=0, max=1)
+    validate: Path | None = opt(None, "Held-out label maps to measure the trained encoder on.")
     precision: str = opt("auto", "Number format.", choices=("auto", "float32", "bfloat16"))
     every: int = opt(1000, "Steps between checkpoints and sheets.", min=1)
     resume: Path | None = opt(None, "Run directory to continue.")
@@ -93,7 +97,8 @@ def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
         lr=job.lr,
         optimizer=job.optimizer,
         ema=job.ema or None,
-        mixing=job.mixing,
+        validation=read_shots(job.labeler),
+        validate_every=job.every,
         precision=job.precision,
         seed=job.seed,
         resume=state,
@@ -102,15 +107,40 @@ def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
     loss = float("nan")
     for report in progress(reports, left, "train"):
         loss = report.loss
-        if report.step % REPORT_EVERY == 0 or report.step == job.steps:
+        if report.step % REPORT_EVERY == 0 or report.validation is not None:
             record = {"step": report.step, "loss": loss, "lr": report.lr}
-            run.report({**record, "seconds": report.seconds})
+            checked = {} if report.validation is None else report.validation._asdict()
+            run.report({**record, "seconds": report.seconds, **checked})
         if report.step % job.every == 0 or report.step == job.steps:
             run.checkpoint(report.step, report.state())
             save_encoder(report.encoder, run.path / "encoder.safetensors")
             picture = progress_sheet(report.encoder, labeler, prior, job.seed)
             write_image(run.path / "samples" / f"step-{report.step:06d}.png", picture)
-    return {"steps": job.steps, "loss": loss, "encoder": "encoder.safetensors"}
+    result: dict[str, Any] = {"steps": job.steps, "loss": loss, "encoder": "encoder.safetensors"}
+    if job.validate is not None:
+        maps = load_label_maps(job.validate, labeler.classes)
+        trained = load_encoder(run.path / "encoder.safetensors", device=device)
+        for name, model in (("trained", trained), ("untrained", new_encoder(job, labeler, prior))):
+            result[f"miou_{name}"] = agreement(model.to(device), maps, labeler, prior)
+    return result
+
+
+def read_shots(path: Path) -> Shots | None:
+    """Return the labelled pictures kept in a run of `label`, None beside a bare labeler file."""
+    file = path / "shots.safetensors"
+    if not file.is_file():
+        return None
+    tensors = load_file(file)
+    return Shots(tensors["ws"], tensors["labels"])
+
+
+def agreement(
+    encoder: MaskEncoder, maps: list[tuple[str, Tensor]], labeler: Labeler, prior: Generator
+) -> float:
+    """Return the mIoU of label maps and the labeler's maps of the pictures drawn from them."""
+    device = prior.mapping.w_avg.device
+    sized = [resize_label(label[None].to(device), prior.img_resolution) for _, label in maps]
+    return consistency(torch.cat(sized), encoder, labeler, prior)
 
 
 @torch.no_grad()
