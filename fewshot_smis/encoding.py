@@ -23,7 +23,9 @@ def encode(labels: Tensor, encoder: MaskEncoder, *, batch: int = 8) -> Tensor:
         raise ShapeError(f"label maps have the shape {list(labels.shape)}, but [N,H,W] is needed")
     maps = resize_label(labels, encoder.input_size)
     with evaluating(encoder):
-        return torch.cat([encoder(one_hot_input(part, encoder)) for part in torch.split(maps, batch)])
+        return torch.cat(
+            [encoder(one_hot_input(part, encoder)) for part in torch.split(maps, batch)]
+        )
 
 
 @contextmanager

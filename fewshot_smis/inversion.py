@@ -78,7 +78,8 @@ class InversionSettings:
 
 
 PRESETS = {
-    "default": InversionSettings(steps=500, lr=0.05, regularizer=0.01),
+    # chosen on photographs of faces: both distances end lower than with weight 1 or lr 0.05
+    "default": InversionSettings(steps=400, lr=0.1, perceptual_weight=0.25, regularizer=0.02),
     # the public Fewshot-SMIS code's
     "reference": InversionSettings(
         steps=2000,

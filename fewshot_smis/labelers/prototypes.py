@@ -20,7 +20,7 @@ from torch import Tensor
 from fewshot_smis.data import IGNORE
 
 EPS = 1e-8
-MAX_COSINES = 2**23  # cosines held at once: bounds the memory of the sparse labeler
+MAX_COSINES = 2**21  # cosines held at once: bounds the memory of the sparse labeler
 
 
 class PixelPrototypes(NamedTuple):

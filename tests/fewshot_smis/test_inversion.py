@@ -49,7 +49,7 @@ def test_pictures_of_the_prior_are_found_again(space, perceptual):
     )
     assert found.ws.shape == (2, 6, 8)
     assert found.steps == len(seen) == 100
-    assert (found.loss < 0.5 * seen[0].loss).all()
+    assert (found.loss < 0.7 * seen[0].loss).all()
     img = prior.synthesis(found.ws).img
     variance = images.var(dim=(1, 2, 3))
     assert ((img - images).square().mean(dim=(1, 2, 3)) < 0.3 * variance).all()
