@@ -12,6 +12,7 @@ from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.metrics.distribution import frechet_distance, lite0_features
 from fewshot_smis.runs import Run
 from stylegan import Generator
+from stylegan.errors import DataError
 from stylegan.lite0 import Lite0, load_lite0
 from stylegan.seeding import sample_z, stream
 
@@ -24,7 +25,7 @@ class ScoreJob(Job):
 
     prior: Path | None = opt(None, "Generator file; by default the embedded faces.")
     data: Path = opt(None, "Folder of pictures.", required=True)
-    count: int = opt(2000, "Pictures and samples compared.", min=2)
+    count: int = opt(2000, "Pictures and samples compared.", min=4)
     batch: int = opt(32, "Pictures at once.", min=1)
 
 
@@ -35,6 +36,8 @@ def run_score(job: ScoreJob, run: Run | None) -> dict[str, Any]:
     backbone = load_lite0().to(device)
     images = ImageCollection(job.data, prior.img_resolution)
     count = min(job.count, len(images))
+    if count < 4:
+        raise DataError(f"{job.data}: {count} pictures; give at least 4, better 2,000")
     starts = range(0, count, job.batch)
     parts = []
     for i in progress(starts, len(starts), "pictures"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewshot_smis.cli import COMMANDS, FACES_COMMANDS, PRIOR_COMMANDS, main
 from fewshot_smis.codes import load_codes
-from fewshot_smis.data import Classes
+from fewshot_smis.data import Classes, load_pairs
 from stylegan import load_generator, save_generator
 from tests.fewshot_smis.tiny import tiny_prior
 
@@ -265,6 +265,16 @@ def test_prior_train_resumes_and_its_snapshot_loads(pairs: Path, tmp_path: Path)
     assert a.img_resolution == 16
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name
+
+
+def test_rendered_faces_are_pairs_and_score_a_prior(prior_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "faces"
+    call("faces", "render", folder, "--count", 4, "--size", 32, "--seed", 7)
+    assert len(load_pairs(folder).pairs) == 4
+    text = call("prior", "score", "--prior", prior_file, "--data", folder, "--count", 4).stdout
+    score = dict(line.split(maxsplit=1) for line in text.splitlines() if "distance" in line)
+    assert float(score["frechet_distance_lite0"]) > 0
+    call("faces", "render", folder, "--count", 1, code=1)  # the folder exists
 
 
 def test_help_of_every_command_and_dry_run_write_nothing(tmp_path: Path) -> None:
