@@ -277,8 +277,10 @@ class SynthesisNetwork(nn.Module):
         wanted = set(feature_resolutions)
         self._check(ws, noise_mode, wanted)
         layers = ws.unbind(dim=1)
-        x, img, at = None, None, 0
-        feats = {}
+        x: Tensor | None = None
+        img: Tensor | None = None
+        feats: dict[int, Tensor] = {}
+        at = 0
         for res in self.block_resolutions:
             block = getattr(self, f"b{res}")
             x, img = block(x, img, layers[at : at + block.num_conv + 1], noise_mode, generator)

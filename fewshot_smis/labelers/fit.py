@@ -23,10 +23,14 @@ from stylegan.errors import ConfigError, LabelError, ShapeError
 KINDS = ("auto", "dense", "sparse")
 
 
-def feature_resolution(prior: Generator, preferred: int = 64) -> int:
-    """Return the size of the prior's features nearest to `preferred` px (64 in the paper)."""
-    sizes = [2**i for i in range(2, prior.img_resolution.bit_length())]
-    return min(sizes, key=lambda size: abs(size - preferred))
+def feature_resolution(prior: Generator, *, reference: bool = False) -> int:
+    """Return the size of the features that labelers read: 64 px, as in the paper.
+
+    In priors below 128 px it is half the picture's side: the last block's features hold colours
+    rather than parts. `reference` takes the size nearest to 64 all the same.
+    """
+    side = prior.img_resolution
+    return min(64, side if reference else max(side // 2, 4))
 
 
 def fit_labeler(
@@ -50,7 +54,7 @@ def fit_labeler(
         labels: Their maps, [N,H,W] or N maps [h,w] of any sizes, int64 ids.
         classes: The classes of the maps.
         kind: "dense", "sparse", or "auto", which follows `classes.sparse`.
-        resolution: Feature size in px; None takes the one nearest to 64.
+        resolution: Feature size in px; None takes `feature_resolution`.
         reference: Equal the public reference pixel for pixel: maps are brought to the feature
             size by nearest sampling, and absent classes keep a zero prototype that may win.
             By default every labelled pixel counts, and absent classes never win.
@@ -69,7 +73,7 @@ def fit_labeler(
     check_codes(ws, prior)
     maps = list(labels)
     _check_maps(maps, len(ws), classes, sparse)
-    size = feature_resolution(prior) if resolution is None else resolution
+    size = feature_resolution(prior, reference=reference) if resolution is None else resolution
     feats = torch.cat([f.float() for f in _features(prior, ws, size, batch)])  # [N,C,h,w]
     maps = [m.to(feats.device) for m in maps]
     if not sparse:

@@ -164,7 +164,9 @@ def test_the_labeler_gives_back_the_map_it_was_fitted_to(sparse):
     prior = tiny_prior(16, width=32)
     ws = tiny_codes(prior, 1)
     label = tiny_labels(1, 3, (16, 16))
-    labeler = fit_labeler(prior, ws, label, Classes.generic(3, sparse=sparse), topk=1)
+    labeler = fit_labeler(
+        prior, ws, label, Classes.generic(3, sparse=sparse), topk=1, resolution=16
+    )
     found = label_samples(labeler, prior, ws)
     assert found.dtype == torch.int64
     assert found.shape == (1, 16, 16)
@@ -191,9 +193,11 @@ def test_labels_of_a_batch_are_those_of_its_samples():
 def test_maps_of_several_sizes_and_non_square_features():
     prior = tiny_prior(16)
     maps = [tiny_labels(1, 3, size)[0] for size in ((11, 40), (64, 17))]
-    labeler = fit_labeler(prior, tiny_codes(prior), maps, Classes.generic(3))
+    labeler = fit_labeler(prior, tiny_codes(prior), maps, Classes.generic(3), resolution=16)
     assert labeler({16: random_feats(2, 8, 5, 9)}).shape == (2, 5, 9)
-    sparse = fit_labeler(prior, tiny_codes(prior), maps, Classes.generic(3), kind="sparse")
+    sparse = fit_labeler(
+        prior, tiny_codes(prior), maps, Classes.generic(3), kind="sparse", resolution=16
+    )
     assert sparse.sparse
     assert sparse({16: random_feats(2, 8, 5, 9)}).shape == (2, 5, 9)
 
@@ -209,10 +213,12 @@ def test_ignored_pixels_are_left_out():
     torch.testing.assert_close(with_less.proto[0], full.proto[0])
 
 
-def test_feature_resolution_is_the_nearest_there_is():
-    assert feature_resolution(tiny_prior(16)) == 16
-    assert feature_resolution(tiny_prior(16), preferred=8) == 8
+def test_features_are_64_px_but_never_the_last_block_of_a_small_prior():
+    assert feature_resolution(tiny_prior(16)) == 8
+    assert feature_resolution(tiny_prior(64)) == 32
     assert feature_resolution(tiny_prior(128)) == 64
+    assert feature_resolution(tiny_prior(16), reference=True) == 16
+    assert feature_resolution(tiny_prior(128), reference=True) == 64
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -264,7 +270,7 @@ def test_mistakes_are_named():
         fit_labeler(prior, ws, label, classes, kind="sparse", topk=0)
     with pytest.raises(ConfigError, match="threshold is 2"):
         fit_labeler(prior, ws, label, classes, kind="sparse", threshold=2)
-    greedy = fit_labeler(prior, ws, label, classes, kind="sparse", topk=300)
+    greedy = fit_labeler(prior, ws, label, classes, kind="sparse", topk=300, resolution=16)
     with pytest.raises(ConfigError, match="topk is 300, but the feature map has only 256 pixels"):
         label_samples(greedy, prior, ws)
     labeler = tiny_labeler(prior)

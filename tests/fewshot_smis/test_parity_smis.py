@@ -95,7 +95,7 @@ def decoder(case: Case) -> Generator:
 def test_labels_from_latents_and_masks(name):
     case = load_case(name)
     prior = decoder(case)
-    assert feature_resolution(prior) == 64
+    assert feature_resolution(prior, reference=True) == 64
     for call in case.calls:
         codes, masks = call.inputs["shot_codes"], call.inputs["masks"].long()
         sparse = call.spec["op"] == "sparse"

@@ -46,7 +46,10 @@ def tiny_labels(num: int = 2, num_classes: int = 3, size: tuple[int, int] = (20,
 def tiny_labeler(prior: Generator, num_classes: int = 3, *, sparse: bool = False) -> Labeler:
     """Return a labeler fitted to two samples and `tiny_labels`."""
     classes = Classes.generic(num_classes, sparse=sparse)
-    return fit_labeler(prior, tiny_codes(prior), tiny_labels(2, num_classes), classes)
+    size = min(prior.img_resolution, 64)
+    return fit_labeler(
+        prior, tiny_codes(prior), tiny_labels(2, num_classes), classes, resolution=size
+    )
 
 
 def tiny_encoder(prior: Generator, num_classes: int = 3, *, seed: int = 0) -> MaskEncoder:
