@@ -6,7 +6,7 @@ Parameter names are those of NVIDIA's PyTorch code, so that its state dicts load
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -277,17 +277,15 @@ class SynthesisNetwork(nn.Module):
         wanted = set(feature_resolutions)
         self._check(ws, noise_mode, wanted)
         layers = ws.unbind(dim=1)
-        x: Tensor | None = None
-        img: Tensor | None = None
-        feats: dict[int, Tensor] = {}
-        at = 0
+        x, img, at = None, None, 0
+        feats = {}
         for res in self.block_resolutions:
-            block = getattr(self, f"b{res}")
+            block: SynthesisBlock = getattr(self, f"b{res}")
             x, img = block(x, img, layers[at : at + block.num_conv + 1], noise_mode, generator)
             at += block.num_conv
             if res in wanted:
                 feats[res] = x
-        return Rendering(img, feats)
+        return Rendering(cast(Tensor, img), feats)  # the last block always has a to-RGB
 
     def _check(self, ws: Tensor, noise_mode: str, wanted: set[int]) -> None:
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
