@@ -35,6 +35,7 @@ class EncoderConfig:
     input_size: int = 256  # side of the square input, in pixels
     width: int = 64  # channels of the trunk's stem
     style_width: int = 0  # channels of the pyramid and of the heads; 0: follows from width
+    mark_grid: int = 0  # sparse maps are first brought to a grid of this side; 0: dense maps
 
     def __post_init__(self) -> None:
         """Check the values and fill in `style_width`."""
@@ -49,8 +50,9 @@ class EncoderConfig:
             raise ConfigError(
                 f"encoder input_size is {self.input_size}; the smallest that fits is 16 pixels"
             )
-        if self.style_width < 0:
-            raise ConfigError(f"encoder style_width is {self.style_width}; give 0 or more")
+        for name in ("style_width", "mark_grid"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"encoder {name} is {getattr(self, name)}; give 0 or more")
         if self.style_width == 0:
             object.__setattr__(self, "style_width", self.width * STYLE_WIDTHS[self.trunk])
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from encoders import MaskEncoder
 from fewshot_smis.data import IGNORE, one_hot, resize_label
+from fewshot_smis.labelers.prototypes import marks
 from stylegan.errors import LabelError, ShapeError
 
 
@@ -15,16 +16,23 @@ from stylegan.errors import LabelError, ShapeError
 def encode(labels: Tensor, encoder: MaskEncoder, *, batch: int = 8) -> Tensor:
     """Return the codes [N,L,D] of label maps [N,H,W] of any size, int64 ids.
 
+    Maps for an encoder of sparse labels go through the grid of its pseudo labels, so that a
+    drawn mark looks as marks did in training, and none is lost.
+
     Raises:
         LabelError: A class id that the encoder does not know.
         ShapeError: `labels` is not [N,H,W].
     """
     if labels.ndim != 3:
         raise ShapeError(f"label maps have the shape {list(labels.shape)}, but [N,H,W] is needed")
+    check_ids(labels, encoder)
+    grid = encoder.config.mark_grid
+    if grid:
+        labels = torch.stack([marks(x, encoder.in_channels, (grid, grid)) for x in labels])
     maps = resize_label(labels, encoder.input_size)
     with evaluating(encoder):
         return torch.cat(
-            [encoder(one_hot_input(part, encoder)) for part in torch.split(maps, batch)]
+            [encoder(one_hot(part, encoder.in_channels)) for part in torch.split(maps, batch)]
         )
 
 
@@ -39,8 +47,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
-def one_hot_input(label: Tensor, encoder: MaskEncoder) -> Tensor:
-    """Return the one-hot planes [N,K,H,W] of `label` [N,H,W]; LabelError for unknown ids."""
+def check_ids(label: Tensor, encoder: MaskEncoder) -> None:
+    """Raise LabelError if `label` [N,H,W] holds an id that the encoder does not know."""
     known = label[label != IGNORE]
     if len(known) and not 0 <= int(known.min()) <= int(known.max()) < encoder.in_channels:
         bad = int(known.max()) if int(known.max()) >= encoder.in_channels else int(known.min())
@@ -48,4 +56,3 @@ def one_hot_input(label: Tensor, encoder: MaskEncoder) -> Tensor:
             f"a label map holds class id {bad}, but the encoder knows {encoder.in_channels} "
             f"classes (0 to {encoder.in_channels - 1}); correct the map or train with the class"
         )
-    return one_hot(label, encoder.in_channels)

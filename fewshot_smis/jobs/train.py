@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from encoders import EncoderConfig, MaskEncoder, build_encoder, load_encoder, save_encoder
 from fewshot_smis.data import sheets
@@ -68,6 +67,7 @@ def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Generator) -> Mas
         w_dim=prior.w_dim,
         input_size=size,
         width=job.width,
+        mark_grid=labeler.resolution if labeler.sparse else 0,
     )
     return build_encoder(config, prior.mapping.w_avg, seed=job.seed)
 
@@ -118,10 +118,10 @@ def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
             write_image(run.path / "samples" / f"step-{report.step:06d}.png", picture)
     result: dict[str, Any] = {"steps": job.steps, "loss": loss, "encoder": "encoder.safetensors"}
     if job.validate is not None:
-        maps = load_label_maps(job.validate, labeler.classes)
+        maps = [label for _, label in load_label_maps(job.validate, labeler.classes)]
         trained = load_encoder(run.path / "encoder.safetensors", device=device)
         for name, model in (("trained", trained), ("untrained", new_encoder(job, labeler, prior))):
-            result[f"miou_{name}"] = agreement(model.to(device), maps, labeler, prior)
+            result[f"miou_{name}"] = consistency(maps, model.to(device), labeler, prior)
     return result
 
 
@@ -132,15 +132,6 @@ def read_shots(path: Path) -> Shots | None:
         return None
     tensors = load_file(file)
     return Shots(tensors["ws"], tensors["labels"])
-
-
-def agreement(
-    encoder: MaskEncoder, maps: list[tuple[str, Tensor]], labeler: Labeler, prior: Generator
-) -> float:
-    """Return the mIoU of label maps and the labeler's maps of the pictures drawn from them."""
-    device = prior.mapping.w_avg.device
-    sized = [resize_label(label[None].to(device), prior.img_resolution) for _, label in maps]
-    return consistency(torch.cat(sized), encoder, labeler, prior)
 
 
 @torch.no_grad()

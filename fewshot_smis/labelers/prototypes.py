@@ -51,6 +51,13 @@ def coverage(label: Tensor, num_classes: int, size: tuple[int, int]) -> Tensor:
     return count.float() / total.float()
 
 
+def marks(label: Tensor, num_classes: int, size: tuple[int, int]) -> Tensor:
+    """Bring a sparse map [H,W] to `size`: a cell takes the class that marks most of it, or 0."""
+    share = coverage(label, num_classes, size)[1:]  # [K-1,h,w]
+    most, which = share.max(dim=0)
+    return torch.where(most > 0, which + 1, 0)
+
+
 def masked_average(feat: Tensor, weight: Tensor) -> Tensor:
     """Return the weighted mean of the features under each class, [N,K,C]; 0 where there is none.
 

@@ -1,5 +1,7 @@
 """How well label maps agree, and how well drawn pictures keep the layout asked for."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ from fewshot_smis.codes import check_codes
 from fewshot_smis.data import IGNORE, resize_label
 from fewshot_smis.encoding import encode
 from fewshot_smis.labelers import Labeler, label_samples
+from fewshot_smis.labelers.prototypes import marks
 from stylegan import Generator
 from stylegan.errors import ShapeError
 
@@ -48,16 +51,28 @@ def mean_iou(
 
 
 def consistency(
-    labels: Tensor, encoder: MaskEncoder, labeler: Labeler, prior: Generator, *, batch: int = 8
+    labels: Sequence[Tensor] | Tensor,
+    encoder: MaskEncoder,
+    labeler: Labeler,
+    prior: Generator,
+    *,
+    batch: int = 8,
 ) -> float:
     """Return the mIoU between label maps and the labeler's maps of the pictures drawn from them.
 
-    `labels` [N,H,W] int64; compared at the labeler's size, all maps together. For sparse maps
-    the unknown class 0 does not count.
+    `labels` are maps [H,W] int64 of any sizes, or one tensor of them; all are compared together,
+    at the labeler's size. For sparse maps the unknown class 0 does not count, and a cell holds
+    the class that marks most of it, so that no mark is lost.
     """
-    ws = encode(labels, encoder, batch=batch)
+    device = prior.mapping.w_avg.device
+    maps = [label.to(device) for label in labels]
+    ws = torch.cat([encode(label[None], encoder) for label in maps])
     check_codes(ws, prior)
     pred = label_samples(labeler, prior, ws, batch=batch)
-    target = resize_label(labels, (pred.shape[1], pred.shape[2]))
+    size = (pred.shape[1], pred.shape[2])
+    if labeler.sparse:
+        target = torch.stack([marks(label, labeler.num_classes, size) for label in maps])
+    else:
+        target = torch.cat([resize_label(label[None], size) for label in maps])
     skip = (0,) if labeler.sparse else ()
     return mean_iou(pred, target, labeler.num_classes, skip=skip)
