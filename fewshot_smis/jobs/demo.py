@@ -27,7 +27,7 @@ class DemoJob(Job):
     held-out maps in four styles each; then the same from the landmarks of that one picture.
     """
 
-    steps: int = opt(700, "Training steps of each encoder.", min=1)
+    steps: int = opt(1000, "Training steps of each encoder.", min=1)
     batch: int = opt(8, "Samples a step.", min=1)
     inversion_steps: int = opt(300, "Steps of the inversion.", min=1)
 
@@ -103,7 +103,13 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
     memory = peak_memory()
     page = run.path / "index.html"
     page.write_text(demo_page(job, figures, seconds, memory), encoding="utf-8")
-    return {"figures": figures, "seconds": seconds, "peak_memory_gb": memory, "page": str(page)}
+    scores = {
+        f"{name}_{key}": round(values[key], 4)
+        for name, values in figures.items()
+        for key in ("miou_trained", "miou_untrained")
+    }
+    total = round(sum(seconds.values()), 1)
+    return {**scores, "seconds": total, "peak_memory_gb": round(memory, 2), "page": str(page)}
 
 
 def peak_memory() -> float:

@@ -11,7 +11,7 @@ from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, sheets
 from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import to_uint8, write_image
-from fewshot_smis.data.labels import colorize
+from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import Pairs, load_pairs
 from fewshot_smis.jobs.base import open_prior, pick_device, record_prior, run_file
 from fewshot_smis.jobs.options import Job, opt
@@ -95,7 +95,8 @@ def shots_sheet(prior: Generator, labeler: Labeler, pairs: Pairs, ws: torch.Tens
     images = to_uint8(pairs.images(size))
     rows = []
     for i, pair in enumerate(pairs.pairs):
-        given, ours = (colorize(x, pairs.classes) for x in (pair.label, found[i]))
+        shown = resize_label(pair.label[None], max(size, 128))[0]
+        given, ours = (colorize(x, pairs.classes) for x in (shown, found[i]))
         rows.append([images[i], given, drawn[i], ours])
     return sheets.grid(rows, col_titles=["picture", "its map", "inverted", "labeler"])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot_smis.codes import load_codes, save_codes
 from fewshot_smis.data import Classes, sheets
 from fewshot_smis.data.images import to_uint8, write_image
-from fewshot_smis.data.labels import colorize
+from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import load_label_maps
 from fewshot_smis.jobs.base import (
     demo_model,
@@ -76,7 +76,8 @@ def run_synthesize(job: SynthesizeJob, run: Run) -> dict[str, Any]:
             write_image(run.path / "images" / f"{name}-{k}.png", picture)
             names.append(f"{name}-{k}")
         codes.append(out.ws[0].cpu())
-        rows.append([colorize(label, classes), *pictures])
+        shown = resize_label(label[None], max(prior.img_resolution, 128))[0]
+        rows.append([colorize(shown, classes), *pictures])
     save_codes(run.path / "codes.safetensors", torch.cat(codes), names)
     titles = ["map"] + [f"style {k}" for k in range(len(ws_style))]
     write_image(run.path / "sheet.png", sheets.grid(rows, col_titles=titles))
