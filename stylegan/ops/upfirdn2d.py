@@ -130,13 +130,9 @@ def upsample2d(
     """Enlarge `x` [N, C, H, W] `up` times; a constant picture keeps its value."""
     up_x, up_y = _pair(up)
     fw, fh = _taps(f)
-    left, right, top, bottom = _borders(padding)
-    around = (
-        left + (fw + up_x - 1) // 2,
-        right + (fw - up_x) // 2,
-        top + (fh + up_y - 1) // 2,
-        bottom + (fh - up_y) // 2,
-    )
+    before = ((fw + up_x - 1) // 2, (fh + up_y - 1) // 2)
+    after = ((fw - up_x) // 2, (fh - up_y) // 2)
+    around = _widened(padding, before, after)
     scale = gain * up_x * up_y
     return upfirdn2d(x, f, up=up, padding=around, flip_filter=flip_filter, gain=scale)
 
@@ -153,13 +149,9 @@ def downsample2d(
     """Shrink `x` [N, C, H, W] `down` times."""
     down_x, down_y = _pair(down)
     fw, fh = _taps(f)
-    left, right, top, bottom = _borders(padding)
-    around = (
-        left + (fw - down_x + 1) // 2,
-        right + (fw - down_x) // 2,
-        top + (fh - down_y + 1) // 2,
-        bottom + (fh - down_y) // 2,
-    )
+    before = ((fw - down_x + 1) // 2, (fh - down_y + 1) // 2)
+    after = ((fw - down_x) // 2, (fh - down_y) // 2)
+    around = _widened(padding, before, after)
     return upfirdn2d(x, f, down=down, padding=around, flip_filter=flip_filter, gain=gain)
 
 
@@ -186,6 +178,14 @@ def _borders(padding: Scale) -> tuple[int, int, int, int]:
     if len(padding) == 2:
         return (padding[0], padding[0], padding[1], padding[1])
     return (padding[0], padding[1], padding[2], padding[3])
+
+
+def _widened(
+    padding: Scale, before: tuple[int, int], after: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Add (x, y) widths before and after to a padding."""
+    left, right, top, bottom = _borders(padding)
+    return (left + before[0], right + after[0], top + before[1], bottom + after[1])
 
 
 def _taps(f: Tensor) -> tuple[int, int]:
