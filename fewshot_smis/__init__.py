@@ -18,7 +18,10 @@ into pictures.
 
     # 3. Train an encoder on endless samples of the prior and their pseudo labels.
     config = fs.EncoderConfig(
-        in_channels=labeler.num_classes, num_ws=prior.num_ws, w_dim=prior.w_dim
+        in_channels=labeler.num_classes,
+        num_ws=prior.num_ws,
+        w_dim=prior.w_dim,
+        mark_grid=labeler.resolution if labeler.sparse else 0,   # sparse marks keep their size
     )
     encoder = fs.build_encoder(config, prior.mapping.w_avg.repeat(prior.num_ws, 1))
     for report in fs.train_encoder(encoder, labeler, prior, steps=100_000):
