@@ -38,7 +38,7 @@ COMMANDS = {
 PRIOR_COMMANDS = {
     "info": Entry("prior_info", "InfoJob", "run_info", "Say what a file of weights holds."),
     "sample": Entry("prior", "SamplePriorJob", "sample_prior", "Draw samples and their codes."),
-    "train": Entry("prior", "TrainPriorJob", "run_train_prior", "Train on a folder of pictures."),
+    "train": Entry("prior_train", "TrainPriorJob", "run_train_prior", "Train on pictures."),
     "score": Entry("prior_score", "ScoreJob", "run_score", "Distance of samples and pictures."),
     "convert": Entry("prior_info", "ConvertJob", "run_convert", "Write in another format."),
 }

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from stylegan import nvidia, rosinality
+from stylegan.discriminator import DiscriminatorConfig
 from stylegan.errors import CheckpointError, FewshotError
 from stylegan.files import Container, container_of, read_tensors, read_torch
 from stylegan.safe_pickle import Record, read_pickle
@@ -181,6 +182,23 @@ def _read_native(opened: _Opened) -> Checkpoint:
     return Checkpoint("", weights, None, None, notes)
 
 
+def _read_training(opened: _Opened) -> Checkpoint:
+    """Read the state of `PriorTrainer`; sizes that the weights do not tell stand beside them."""
+    content, source = opened.content, opened.source
+
+    def generator(part: str) -> GeneratorWeights:
+        found = generator_weights(content[part], source)
+        config = content.get("G_config")
+        return found if config is None else found._replace(config=GeneratorConfig.from_dict(config))
+
+    D = content["D"] if "D" in opened.parts and _has(content["D"], "b4.out.weight") else None
+    D = None if D is None else discriminator_weights(D, source)
+    if D is not None and "D_config" in content:
+        D = D._replace(config=DiscriminatorConfig.from_dict(content["D_config"]))
+    G = generator("G") if "G" in opened.parts else None
+    return Checkpoint("", generator("G_ema"), G, D, _progress(content))
+
+
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep the tensors; drop the "module." that data-parallel training puts before names."""
     return {k.removeprefix("module."): t for k, t in state.items() if isinstance(t, Tensor)}
@@ -215,7 +233,12 @@ def _is_psp(content: Any) -> bool:
     )
 
 
+def _is_training(content: Any) -> bool:
+    return isinstance(content, Mapping) and content.keys() >= {"G", "G_ema", "D", "opt_G"}
+
+
 _LAYOUTS = (
+    _Layout("training checkpoint", _is_training, _read_training),
     _Layout("NVIDIA pickle", lambda c: bool(nvidia.networks(c)), _read_nvidia),
     _Layout("rosinality", _is_rosinality, _read_rosinality),
     _Layout("pSp decoder", _is_psp, _read_psp),

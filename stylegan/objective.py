@@ -1,12 +1,13 @@
 """The adversarial losses and regularisers of StyleGAN2, each a plain function."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylegan.discriminator import Discriminator
+from stylegan.seeding import Source, randn
 from stylegan.stylegan2 import Generator
 
 
@@ -20,7 +21,9 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def r1_penalty(discriminator: Discriminator, real: Tensor, c: Tensor | None = None) -> Tensor:
+def r1_penalty(
+    discriminator: Callable[[Tensor, Tensor | None], Tensor], real: Tensor, c: Tensor | None = None
+) -> Tensor:
     """Return the squared gradient norm [N] of the logits by the real pictures [N, C, H, W]."""
     real = real.detach().requires_grad_()
     logits = discriminator(real, c)
@@ -28,7 +31,7 @@ def r1_penalty(discriminator: Discriminator, real: Tensor, c: Tensor | None = No
     return grad.square().sum(dim=(1, 2, 3))
 
 
-def path_lengths(generator: Generator, ws: Tensor, gen: torch.Generator) -> Tensor:
+def path_lengths(generator: Generator, ws: Tensor, gen: Source) -> Tensor:
     """Return the length [N] of J_w^T y for a random unit-scale picture y (StyleGAN2, equation 4).
 
     Args:
@@ -37,7 +40,6 @@ def path_lengths(generator: Generator, ws: Tensor, gen: torch.Generator) -> Tens
         gen: Source of the random pictures and of the noise inputs.
     """
     img = generator.synthesis(ws, noise_mode="random", generator=gen).img
-    noise = torch.randn(img.shape, generator=gen, device=gen.device).to(img.device)
-    noise = noise / math.sqrt(img.shape[2] * img.shape[3])
+    noise = randn(img.shape, gen).to(img.device) / math.sqrt(img.shape[2] * img.shape[3])
     (grad,) = torch.autograd.grad((img * noise).sum(), ws, create_graph=True)
     return grad.square().sum(dim=2).mean(dim=1).sqrt()

@@ -5,6 +5,8 @@ generators of torch, numpy or random.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +29,40 @@ def numpy_stream(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng(stream_seed(seed, name))
 
 
-def sample_z(num: int, dim: int, gen: torch.Generator) -> Tensor:
-    """Draw `z` [num, dim] from N(0, I) on the generator's device, float32."""
-    return torch.randn(num, dim, generator=gen, device=gen.device)
+class Share(NamedTuple):
+    """One process's share of a stream: each draws all the rows, and keeps every `world`-th."""
+
+    gen: torch.Generator
+    rank: int
+    world: int
+
+    @property
+    def device(self) -> torch.device:
+        """The device that draws are made on."""
+        return self.gen.device
+
+
+Source = torch.Generator | Share
+"""Where a batch's draws come from; several processes together draw what one would."""
+
+
+def randn(shape: Sequence[int], gen: Source) -> Tensor:
+    """Draw `shape` [N, ...] from N(0, 1) on the source's device, float32."""
+    return _draw(torch.randn, shape, gen)
+
+
+def rand(shape: Sequence[int], gen: Source) -> Tensor:
+    """Draw `shape` [N, ...] uniformly from [0, 1) on the source's device, float32."""
+    return _draw(torch.rand, shape, gen)
+
+
+def sample_z(num: int, dim: int, gen: Source) -> Tensor:
+    """Draw `z` [num, dim] from N(0, I) on the source's device, float32."""
+    return randn((num, dim), gen)
+
+
+def _draw(draw: Callable[..., Any], shape: Sequence[int], gen: Source) -> Tensor:
+    if isinstance(gen, torch.Generator):
+        return draw(tuple(shape), generator=gen, device=gen.device)
+    rows = (shape[0] * gen.world, *shape[1:])
+    return draw(rows, generator=gen.gen, device=gen.device)[gen.rank :: gen.world]

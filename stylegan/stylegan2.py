@@ -21,6 +21,7 @@ from stylegan.layers import (
     resolutions,
 )
 from stylegan.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
+from stylegan.seeding import Source, randn
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 NOISE_MODES = ("const", "none", "random")
@@ -115,7 +116,7 @@ class SynthesisLayer(nn.Module):
         x: Tensor,
         w: Tensor,
         noise_mode: str,
-        gen: torch.Generator | None,
+        gen: Source | None,
         gain: float = 1.0,
     ) -> Tensor:
         """Map `x` [N, C_in, H, W] under styles `w` [N, w_dim] to [N, C_out, H * up, W * up]."""
@@ -131,15 +132,14 @@ class SynthesisLayer(nn.Module):
         )
         return activate(x, self.bias, "lrelu", gain, self.conv_clamp)
 
-    def _noise(self, x: Tensor, mode: str, gen: torch.Generator | None) -> Tensor | None:
+    def _noise(self, x: Tensor, mode: str, gen: Source | None) -> Tensor | None:
         if mode == "none":
             return None
         if mode == "const":
             return self.noise_const * self.noise_strength
         shape = (x.shape[0], 1, self.resolution, self.resolution)
-        device = x.device if gen is None else gen.device
-        noise = torch.randn(shape, generator=gen, device=device).to(x.device)
-        return noise * self.noise_strength
+        noise = torch.randn(shape, device=x.device) if gen is None else randn(shape, gen)
+        return noise.to(x.device) * self.noise_strength
 
 
 class ToRGBLayer(nn.Module):
@@ -205,7 +205,7 @@ class SynthesisBlock(nn.Module):
         img: Tensor | None,
         ws: Sequence[Tensor],
         noise_mode: str,
-        gen: torch.Generator | None,
+        gen: Source | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Advance features and picture by one resolution.
 
@@ -254,7 +254,7 @@ class SynthesisNetwork(nn.Module):
         ws: Tensor,
         noise_mode: str = "const",
         feature_resolutions: Iterable[int] = (),
-        generator: torch.Generator | None = None,
+        generator: Source | None = None,
     ) -> Rendering:
         """Draw pictures from styles.
 

@@ -7,23 +7,21 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from stylegan.discriminator import Discriminator
-from stylegan.errors import CheckpointError, DivergenceError
-from stylegan.objective import (
-    discriminator_loss,
-    generator_loss,
-    path_lengths,
-    r1_penalty,
-)
+from stylegan import parallel
+from stylegan.critic import Critic
+from stylegan.errors import CheckpointError, ConfigError, DivergenceError
+from stylegan.objective import path_lengths
 from stylegan.precision import autocast, resolve_precision
-from stylegan.seeding import sample_z, stream
+from stylegan.seeding import rand, sample_z, stream
 from stylegan.stylegan2 import Generator
 
 
 class ImageSource(Protocol):
-    """Pictures to learn from."""
+    """Pictures to learn from, and their conditions."""
+
+    c_dim: int  # width of the conditions; 0 without
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -31,27 +29,8 @@ class ImageSource(Protocol):
     def batch(self, indices: Tensor) -> Tensor:
         """Return the pictures [N, 3, H, W], uint8, of those indices [N]."""
 
-
-class Critic:
-    """A discriminator, the logistic loss, and R1 every `interval` steps (lazy regularisation)."""
-
-    def __init__(self, network: Discriminator, *, r1_gamma: float, interval: int = 16) -> None:
-        self.network, self.r1_gamma, self.interval = network, r1_gamma, interval
-
-    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the logistic loss."""
-        return discriminator_loss(self.network(real).float(), self.network(fake).float())
-
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """Return the non-saturating loss."""
-        return generator_loss(self.network(fake).float())
-
-    def regularizer(self, real: Tensor, step: int) -> Tensor | None:
-        """Return R1 scaled by gamma / 2 and the interval, in float32."""
-        if self.r1_gamma == 0 or step % self.interval:
-            return None
-        penalty = r1_penalty(self.network, real).mean()
-        return penalty * (self.r1_gamma / 2 * self.interval)
+    def labels(self, indices: Tensor) -> Tensor:
+        """Return the conditions [N, c_dim], float32, of those indices [N]."""
 
 
 class PriorReport(NamedTuple):
@@ -64,7 +43,11 @@ class PriorReport(NamedTuple):
 
 
 class PriorTrainer:
-    """All that changes while a generator is trained, with an exact state to save and restore."""
+    """All that changes while a generator is trained, with an exact state to save and restore.
+
+    Under `torch.distributed` every process holds a trainer of the same arguments, and `batch` is
+    that of all of them together: the losses are those of one process, up to rounding.
+    """
 
     def __init__(
         self,
@@ -72,6 +55,7 @@ class PriorTrainer:
         critic: Critic,
         images: ImageSource,
         *,
+        average: Generator | None = None,  # where the averaged generator starts
         batch: int = 32,
         lr: float = 0.0025,  # of both networks (mapping x 0.01 by its own multiplier)
         betas: tuple[float, float] = (0.0, 0.99),
@@ -80,22 +64,28 @@ class PriorTrainer:
         ema_rampup: float | None = 0.05,  # half-life is at most this share of the images so far
         path_weight: float = 0.0,  # path length regularisation; 2 in the paper
         path_interval: int = 4,
+        path_shrink: int = 2,  # its batch is this much smaller
         precision: str = "auto",
         seed: int = 0,
     ) -> None:
         self.G, self.critic, self.images = generator, critic, images
         self.D = critic.network
-        self.G_ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.device = next(generator.parameters()).device
+        self.G_ema = copy.deepcopy(average or generator).to(self.device)
+        self.G_ema.eval().requires_grad_(False)
         self.batch, self.mixing, self.seed = batch, mixing, seed
         self.ema_kimg, self.ema_rampup = ema_kimg, ema_rampup
         self.path_weight, self.path_interval = path_weight, path_interval
-        self.device = next(generator.parameters()).device
+        self.path_shrink = path_shrink
         self.dtype = resolve_precision(precision, self.device)
-        self.opt_G = torch.optim.Adam(generator.parameters(), lr, betas, eps=1e-8)
-        self.opt_D = torch.optim.Adam(self.D.parameters(), lr, betas, eps=1e-8)
+        lazy = path_interval / (path_interval + 1) if path_weight else 1.0
+        self.opt_G = _adam(generator, lr, betas, lazy)
+        self.opt_D = _adam(self.D, lr, betas, 1.0)
         self.step_count = 0
         self.path_mean = torch.zeros([], device=self.device)
         self.gen = stream(seed, "prior/latents", self.device)
+        self.draws = parallel.share(self.gen)
+        self.local_batch = self._local_batch()
 
     @property
     def images_seen(self) -> int:
@@ -105,27 +95,40 @@ class PriorTrainer:
     def step(self) -> PriorReport:
         """Update discriminator, generator and average once; raise DivergenceError on NaN."""
         start = time.perf_counter()
-        real = self._real()
-        fake = self._fake()
-        losses = {"D": self._step_discriminator(real, fake.detach())}
-        losses["G"] = self._step_generator(fake)
+        real, c = self._real()
+        fake = self._fake(c)
+        losses = {"D": self._step_discriminator(real, fake.detach(), c)}
+        losses["G"] = self._step_generator(fake, c)
         if self.path_weight and self.step_count % self.path_interval == 0:
-            losses["path"] = self._step_path_length()
+            losses["path"] = self._step_path_length(c)
         self._update_average()
         self.step_count += 1
+        parallel.average(list(losses.values()))
         bad = [name for name, value in losses.items() if not torch.isfinite(value)]
         if bad:
-            raise DivergenceError(
-                f"the loss {', '.join(bad)} is not finite at step {self.step_count}; "
-                "resume from the last snapshot with a lower learning rate or --precision float32"
-            )
+            raise self._diverged(f"the loss {', '.join(bad)}")
         values = {name: float(value) for name, value in losses.items()}
+        values |= self.critic.adapt(self.batch)
         seconds = time.perf_counter() - start
         return PriorReport(self.step_count, self.images_seen, values, seconds)
 
+    def check(self) -> None:
+        """Raise DivergenceError if a weight is not finite; call it before a state is kept."""
+        for net in (self.G, self.D, self.G_ema):
+            for name, weight in net.named_parameters():
+                if not torch.isfinite(weight).all():
+                    raise self._diverged(f"the weight {name}")
+
     def state(self) -> dict[str, Any]:
-        """Return everything a resumed training needs: tensors and plain values only."""
+        """Return everything a resumed training needs: tensors and plain values only.
+
+        Written by `torch.save` it is a checkpoint that `load_generator` opens.
+        """
+        config = getattr(self.D, "config", None)
+        sizes = {} if config is None else {"D_config": config.to_dict()}
         return {
+            **sizes,
+            "G_config": self.G.config.to_dict(),
             "step": self.step_count,
             "batch": self.batch,
             "G": self.G.state_dict(),
@@ -133,6 +136,7 @@ class PriorTrainer:
             "D": self.D.state_dict(),
             "opt_G": self.opt_G.state_dict(),
             "opt_D": self.opt_D.state_dict(),
+            "critic": self.critic.state_dict(),
             "path_mean": self.path_mean,
             "latents": self.gen.get_state(),
         }
@@ -145,7 +149,7 @@ class PriorTrainer:
                 "resume with the batch it had"
             )
         try:
-            for name in ("G", "G_ema", "D", "opt_G", "opt_D"):
+            for name in ("G", "G_ema", "D", "opt_G", "opt_D", "critic"):
                 getattr(self, name).load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"the checkpoint is of another network: {error}") from error
@@ -153,63 +157,89 @@ class PriorTrainer:
         self.path_mean = state["path_mean"].to(self.device)
         self.gen.set_state(state["latents"].cpu())
 
-    def _real(self) -> Tensor:
-        """Return the next pictures [N, 3, H, W] in [-1, 1] of an endless shuffled sequence."""
+    def _local_batch(self) -> int:
+        """Return this process's share of the batch, whole groups of `minibatch_stddev`."""
+        _, world = parallel.rank_and_world()
+        if world > 1 and self.batch % (4 * world):
+            raise ConfigError(
+                f"a batch of {self.batch} cannot be shared by {world} processes in groups of "
+                f"four; give a multiple of {4 * world}"
+            )
+        return self.batch // world
+
+    def _diverged(self, what: str) -> DivergenceError:
+        return DivergenceError(
+            f"{what} is not finite at step {self.step_count}; "
+            "resume from the last snapshot with a lower learning rate or --precision float32"
+        )
+
+    def _real(self) -> tuple[Tensor, Tensor | None]:
+        """Return the next pictures [N, 3, H, W] of an endless shuffled sequence, and their c."""
+        rank, world = parallel.rank_and_world()
         total = len(self.images)
         first = self.step_count * self.batch
-        places = [divmod(first + i, total) for i in range(self.batch)]
-        indices = [epoch_order(self.seed, epoch, total)[i] for epoch, i in places]
-        pixels = self.images.batch(torch.stack(indices)).to(self.device)
-        return pixels.float() / 127.5 - 1
+        places = [divmod(first + i, total) for i in range(rank, self.batch, world)]
+        indices = torch.stack([epoch_order(self.seed, epoch, total)[i] for epoch, i in places])
+        pixels = self.images.batch(indices).to(self.device)
+        c = self.images.labels(indices).to(self.device) if self.G.c_dim else None
+        return pixels.float() / 127.5 - 1, c
 
-    def _fake(self) -> Tensor:
+    def _fake(self, c: Tensor | None) -> Tensor:
+        """Draw one picture for each real one, under its condition."""
         with autocast(self.device, self.dtype):
-            ws = self._mixed_styles(self.batch)
-            return self.G.synthesis(ws, noise_mode="random", generator=self.gen).img.float()
+            ws = self._mixed_styles(self.local_batch, c)
+            return self.G.synthesis(ws, noise_mode="random", generator=self.draws).img.float()
 
-    def _mixed_styles(self, num: int) -> Tensor:
+    def _mixed_styles(self, num: int, c: Tensor | None) -> Tensor:
         """Map z to ws, crossing over to a second w at a random layer in a share of the rows."""
-        z = sample_z(2 * num, self.G.z_dim, self.gen)
-        w = self.G.mapping.map(z, None)
-        self.G.mapping.update_average(w)
+        z = sample_z(2 * num, self.G.z_dim, self.draws)
+        w = self.G.mapping.map(z, None if c is None else c.repeat(2, 1))
+        mean = w.detach().float().mean(dim=0, keepdim=True)
+        parallel.average([mean])
+        self.G.mapping.update_average(mean)
         w, other = w.float().chunk(2)
         layers = self.G.num_ws
-        draw = torch.rand(num, 2, generator=self.gen, device=self.device)
+        draw = rand((num, 2), self.draws)
         cut = (1 + draw[:, 0] * (layers - 1)).long()
         cut = torch.where(draw[:, 1] < self.mixing, cut, layers)
         keep = torch.arange(layers, device=self.device) < cut[:, None]  # [N, L]
         return torch.where(keep[:, :, None], w[:, None], other[:, None])
 
-    def _step_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _step_discriminator(self, real: Tensor, fake: Tensor, c: Tensor | None) -> Tensor:
         self.D.requires_grad_(True)
         self.opt_D.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
-            loss = self.critic.discriminator_loss(real, fake)
+            loss = self.critic.discriminator_loss(real, fake, c)
         torch.autograd.backward(loss)
-        penalty = self.critic.regularizer(real, self.step_count)
+        penalty = self.critic.regularizer(real, c, self.step_count)
         if penalty is not None:
             torch.autograd.backward(penalty)
+        parallel.average_gradients(self.D.parameters())
         self.opt_D.step()
         self.D.requires_grad_(False)
         return loss.detach()
 
-    def _step_generator(self, fake: Tensor) -> Tensor:
+    def _step_generator(self, fake: Tensor, c: Tensor | None) -> Tensor:
         self.opt_G.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
-            loss = self.critic.generator_loss(fake)
+            loss = self.critic.generator_loss(fake, c)
         torch.autograd.backward(loss)
+        parallel.average_gradients(self.G.parameters())
         self.opt_G.step()
         return loss.detach()
 
-    def _step_path_length(self) -> Tensor:
+    def _step_path_length(self, c: Tensor | None) -> Tensor:
         """Pull path lengths towards their running mean (StyleGAN2, section 3.2)."""
         self.opt_G.zero_grad(set_to_none=True)
-        ws = self._mixed_styles(max(self.batch // 2, 1))
-        lengths = path_lengths(self.G, ws, self.gen)
-        mean = self.path_mean.lerp(lengths.detach().mean(), 0.01)
-        self.path_mean = mean
-        loss = (lengths - mean).square().mean()
+        num = max(self.local_batch // self.path_shrink, 1)
+        ws = self._mixed_styles(num, None if c is None else c[:num])
+        lengths = path_lengths(self.G, ws, self.draws)
+        now = lengths.detach().mean()
+        parallel.average([now])
+        self.path_mean = self.path_mean.lerp(now, 0.01)
+        loss = (lengths - self.path_mean).square().mean()
         torch.autograd.backward(loss * self.path_weight * self.path_interval)
+        parallel.average_gradients(self.G.parameters())
         self.opt_G.step()
         return loss.detach()
 
@@ -224,6 +254,17 @@ class PriorTrainer:
             ours.copy_(new.lerp(ours, beta))
         for kept, now in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
             kept.copy_(now)
+
+
+def _adam(net: nn.Module, lr: float, betas: tuple[float, float], lazy: float) -> torch.optim.Adam:
+    """Return Adam; `lazy` = k / (k + 1) makes up for a pass of its own each k steps.
+
+    That is StyleGAN2's appendix B. The discriminator's R1 joins the step of its loss, which
+    needs no such thing.
+    """
+    return torch.optim.Adam(
+        net.parameters(), lr * lazy, (betas[0] ** lazy, betas[1] ** lazy), eps=1e-8
+    )
 
 
 @functools.lru_cache(maxsize=2)

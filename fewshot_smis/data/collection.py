@@ -15,6 +15,8 @@ class ImageCollection:
     picture when it is first read.
     """
 
+    c_dim = 0  # a folder says nothing of conditions
+
     def __init__(self, folder: Path, size: int) -> None:
         self.files = list_images(folder)
         self.size = size
@@ -32,6 +34,10 @@ class ImageCollection:
                 self.pixels[i] = read_square(self.files[i], self.size)
                 self.known[i] = True
         return self.pixels[indices]
+
+    def labels(self, indices: Tensor) -> Tensor:
+        """Return the conditions of `indices` [N], which are none: [N, 0]."""
+        return torch.zeros(len(indices), 0)
 
 
 def read_square(path: Path, size: int) -> Tensor:

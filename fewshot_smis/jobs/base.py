@@ -94,9 +94,12 @@ def facts_text(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def progress(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
-    """Show a progress bar on standard error while passing `items` through."""
-    yield from tqdm(items, total=total, desc=text, dynamic_ncols=True, mininterval=0.5)
+def progress(
+    items: Iterable[Item], total: int, text: str, *, unit: str = "it", scale: int = 1
+) -> Iterator[Item]:
+    """Show a progress bar on standard error; an item counts as `scale` of the `unit`."""
+    scaled = {"unit": unit, "unit_scale": scale} if scale > 1 else {"unit": unit}
+    yield from tqdm(items, total=total, desc=text, dynamic_ncols=True, mininterval=0.5, **scaled)
 
 
 def run_file(path: Path, name: str, what: str) -> Path:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from stylegan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from stylegan.critic import Critic
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError
 from stylegan.objective import path_lengths, r1_penalty
 from stylegan.precision import resolve_precision
 from stylegan.seeding import stream
-from stylegan.training import Critic, PriorTrainer, epoch_order, train_prior
+from stylegan.training import PriorTrainer, epoch_order, train_prior
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
 

@@ -1,0 +1,217 @@
+"""`prior train`: teach a StyleGAN2 to draw a folder of unlabelled pictures."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fewshot_smis.data import sheets
+from fewshot_smis.data.collection import ImageCollection
+from fewshot_smis.data.images import to_uint8, write_image
+from fewshot_smis.jobs.base import pick_device, progress
+from fewshot_smis.jobs.options import Job, opt
+from fewshot_smis.runs import Run
+from stylegan import (
+    Discriminator,
+    DiscriminatorConfig,
+    Generator,
+    GeneratorConfig,
+    Snapshot,
+    load_snapshot,
+    save_generator,
+)
+from stylegan.critic import Critic
+from stylegan.errors import CheckpointError, ConfigError
+from stylegan.seeding import sample_z, stream
+from stylegan.training import PriorTrainer, train_prior
+from stylegan.transfer import resized, transfer_discriminator, transfer_generator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainPriorJob(Job):
+    """Train a StyleGAN2 on a folder of unlabelled pictures."""
+
+    data: Path = opt(None, "Folder of pictures.", required=True)
+    resolution: str = opt("", "Side of the pictures; by default the transferred file's, or 64.")
+    kimg: float = opt(1000.0, "Thousands of pictures to show.", min=0)
+    batch: int = opt(16, "Pictures a step.", min=2)
+    widths: str = opt(
+        "",
+        "Channels from 4 px up, as 192,192,160,96,48, and those of the discriminator after a "
+        "slash; by default the transferred file's, or config F's, 512 at most.",
+    )
+    latent: str = opt(
+        "", "z width, w width, mapping layers; by default the transferred file's, or 512,512,8."
+    )
+    lr: float = opt(0.0025, "Learning rate of both networks (mapping x 0.01).", min=0)
+    r1_gamma: float = opt(1.0, "Weight of R1.", min=0)
+    path_weight: float = opt(2.0, "Weight of path length regularisation.", min=0)
+    transfer: Path | None = opt(
+        None, "Network file, or run of prior train, to start from; it may be of another size."
+    )
+    snapshot: float = opt(2.0, "Thousands of pictures between snapshots.", min=0)
+    precision: str = opt("auto", "Number format.", choices=("auto", "float32", "bfloat16"))
+    resume: Path | None = opt(None, "Run directory to continue.")
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that widths and resolution fit each other."""
+        super().__post_init__()
+        if self.transfer is None:
+            generator = self.generator_config(None)
+            self.discriminator_config(generator, None)
+
+    def generator_config(self, given: GeneratorConfig | None) -> GeneratorConfig:
+        """Return the sizes of the generator: the file's `given`, but for what the job states."""
+        size = self._size(64 if given is None else given.img_resolution)
+        config = GeneratorConfig(img_resolution=size) if given is None else resized(given, size)
+        stated: dict[str, Any] = {}
+        if widths := self.widths.partition("/")[0]:
+            stated["channels"] = _channels(widths, config)
+        if self.latent:
+            latent = numbers("latent", self.latent)
+            if len(latent) != 3:
+                raise ConfigError(f"--latent {self.latent}: give three numbers, as 512,512,8")
+            stated |= zip(("z_dim", "w_dim", "mapping_layers"), latent, strict=True)
+        return dataclasses.replace(config, **stated)
+
+    def discriminator_config(
+        self, generator: GeneratorConfig, given: DiscriminatorConfig | None
+    ) -> DiscriminatorConfig:
+        """Return the sizes of the discriminator: the file's, the job's, or the generator's."""
+        size, widths = generator.img_resolution, self.widths.partition("/")[2]
+        if given is not None:
+            config = resized(given, size)
+        else:
+            config = DiscriminatorConfig(
+                img_resolution=size, c_dim=generator.c_dim, channels=generator.channels
+            )
+        if not widths:
+            return config
+        return dataclasses.replace(config, channels=_channels(widths, config))
+
+    def _size(self, default: int) -> int:
+        if not self.resolution:
+            return default
+        return numbers("resolution", self.resolution)[0]
+
+
+def _channels(widths: str, config: GeneratorConfig | DiscriminatorConfig) -> dict[int, int]:
+    """Return channels per resolution of a list of widths."""
+    given = numbers("widths", widths)
+    if len(given) != len(config.channels):
+        raise ConfigError(
+            f"--widths {widths}: {len(given)} numbers, but {config.img_resolution} px has "
+            f"{len(config.channels)} blocks, from 4 px up"
+        )
+    return dict(zip(sorted(config.channels), given, strict=True))
+
+
+def numbers(flag: str, text: str) -> list[int]:
+    """Read comma-separated positive numbers of an option."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--{flag} {text}: give whole numbers above 0, separated by commas")
+    return [int(part) for part in parts]
+
+
+class Networks(NamedTuple):
+    """What a training starts from."""
+
+    G: Generator
+    G_ema: Generator
+    D: Discriminator
+
+
+def build_networks(job: TrainPriorJob) -> Networks:
+    """Build fresh networks of the job's sizes, and fill them from the file it names, if any.
+
+    Raises:
+        CheckpointError: The file holds no such network, or one of other widths.
+    """
+    name = str(job.transfer)
+    given = None if job.transfer is None else load_snapshot(_weights_file(job.transfer))
+    config = job.generator_config(None if given is None else given.G_ema.config)
+    critic = job.discriminator_config(
+        config, None if given is None or given.D is None else given.D.config
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(job.seed)
+        G, D = Generator(config), Discriminator(critic)
+    if given is None:
+        return Networks(G, G, D)
+    return _filled(given, G, D, name)
+
+
+def _filled(given: Snapshot, G: Generator, D: Discriminator, name: str) -> Networks:
+    average = copy.deepcopy(G)
+    transfer_generator(given.G_ema, average, name)
+    transfer_generator(given.G or given.G_ema, G, name)
+    if given.D is not None:
+        transfer_discriminator(given.D, D, name)
+    return Networks(G, average, D)
+
+
+def _weights_file(path: Path) -> Path:
+    """Return the newest checkpoint of a run directory, or the file itself."""
+    if not path.is_dir():
+        return path
+    newest = Run(path).latest_checkpoint()
+    if newest is None:
+        raise CheckpointError(f"{path}: holds no checkpoint; --transfer takes a file of weights")
+    return newest
+
+
+def build_trainer(job: TrainPriorJob) -> PriorTrainer:
+    """Build networks, critic and data source of the job."""
+    device = pick_device(job.device)
+    nets = build_networks(job)
+    return PriorTrainer(
+        nets.G.to(device),
+        Critic(nets.D.to(device), r1_gamma=job.r1_gamma),
+        ImageCollection(job.data, nets.G.img_resolution),
+        average=nets.G_ema,
+        batch=job.batch,
+        lr=job.lr,
+        ema_rampup=0.05 if job.transfer is None else None,
+        path_weight=job.path_weight,
+        precision=job.precision,
+        seed=job.seed,
+    )
+
+
+def run_train_prior(job: TrainPriorJob, run: Run) -> dict[str, Any]:
+    """Train, reporting to the run: metrics, sample sheets, snapshots that load as generators."""
+    trainer = build_trainer(job)
+    checkpoint = run.latest_checkpoint()
+    if checkpoint is not None:
+        trainer.load_state(torch.load(checkpoint, weights_only=True))
+        run.log(f"resumed at {trainer.images_seen / 1000:.1f} kimg")
+    every = max(round(job.snapshot * 1000 / job.batch), 1)
+    remaining = max(int(job.kimg * 1000) - trainer.images_seen, 0)
+    steps = -(-remaining // job.batch)
+    reports = train_prior(trainer, kimg=job.kimg)
+    for report in progress(reports, steps, "train prior", unit="img", scale=job.batch):
+        if report.step % 20 == 0:
+            record = {"step": report.step, "kimg": report.images / 1000, **report.losses}
+            run.report({**record, "img_per_s": job.batch / report.seconds})
+        if report.step % every == 0:
+            snapshot(trainer, run)
+    snapshot(trainer, run)
+    return {"kimg": trainer.images_seen / 1000, "generator": "generator.safetensors"}
+
+
+def snapshot(trainer: PriorTrainer, run: Run) -> None:
+    """Save the training's state, the averaged generator and a sheet of its samples."""
+    trainer.check()
+    run.checkpoint(trainer.step_count, trainer.state())
+    notes = {"kimg": f"{trainer.images_seen / 1000:.1f}"}
+    save_generator(trainer.G_ema, run.path / "generator.safetensors", notes=notes)
+    z = sample_z(32, trainer.G.z_dim, stream(trainer.seed, "prior/sheet")).to(trainer.device)
+    with torch.no_grad():
+        images = list(to_uint8(trainer.G_ema(z)))
+    rows = [images[i : i + 8] for i in range(0, 32, 8)]
+    name = f"kimg-{trainer.images_seen / 1000:07.1f}.png"
+    (run.path / "samples").mkdir(exist_ok=True)
+    write_image(run.path / "samples" / name, sheets.grid(rows))
