@@ -48,6 +48,12 @@ class Identity(NamedTuple):
     age: float  # 0 young .. 1 old
     ethnicity: Array  # [3], shares of ETHNICITIES, sum 1
     fat: float  # 0 .. 1
+    expression: dict[str, float]  # weights of the face units
+
+    @property
+    def smile(self) -> float:
+        """Return how much the corners of the mouth are drawn up, 0 .. 1."""
+        return self.expression.get("mouthSmile", 0.0)
 
 
 @functools.cache
@@ -96,11 +102,20 @@ def _add_details(verts: Array, rng: np.random.RandomState) -> None:
     pairs = opposite_shapes()
     for stems in detail_stems():
         if rng.rand() < 0.6:
-            weight = np.clip(rng.randn() * 0.24, -0.6, 0.6)
+            weight = np.clip(rng.randn() * 0.2, -0.45, 0.45)
             for stem in stems:
                 add_shape(verts, pairs[stem][int(weight < 0)], abs(weight))
     for name in _HEAD_SHAPES:
-        add_shape(verts, f"head/head-{name}", rng.rand() * 0.4 * (rng.rand() < 0.25))
+        add_shape(verts, f"head/head-{name}", rng.rand() * 0.35 * (rng.rand() < 0.2))
+
+
+def _flatter(verts: Array, rng: np.random.RandomState, male: float) -> None:
+    """Move the neutral head towards portrait photographs: oval, with wider eyes."""
+    add_shape(verts, "head/head-oval", rng.uniform(0.1, 0.5))
+    add_shape(verts, "chin/chin-width-decr", rng.uniform(0.0, 0.4) * (1.2 - male))
+    add_shape(verts, "nose/nose-scale-horiz-decr", rng.uniform(0.0, 0.3))
+    for side in "lr":
+        add_shape(verts, f"eyes/{side}-eye-scale-incr", rng.uniform(0.2, 0.35) + 0.2 * (1 - male))
 
 
 def sample_expression(rng: np.random.RandomState) -> dict[str, float]:
@@ -116,13 +131,13 @@ def sample_expression(rng: np.random.RandomState) -> dict[str, float]:
         units["mouthUpperUp"] = 0.35 + rng.rand() * 0.5
         units["mouthLowerDown"] = 0.4 + rng.rand() * 0.4
         units["mouthStretch"] = rng.rand() * 0.3
-    if rng.rand() < 0.3:
-        units["jawOpen"] = rng.rand() ** 2 * 0.7
-    if rng.rand() < 0.1:
-        units["mouthPucker"] = rng.rand() * 0.6
-    units["eyeBlink"] = rng.rand() * 0.10 if rng.rand() < 0.95 else rng.rand()
-    units["eyeWide"] = 0.3 + rng.rand() * 0.5 if units["eyeBlink"] < 0.1 else 0.0
-    brow = rng.randn() * 0.35 + 0.08  # mostly relaxed, seldom a frown
+    if rng.rand() < 0.25:
+        units["jawOpen"] = rng.rand() ** 2 * 0.4
+    if rng.rand() < 0.06:
+        units["mouthPucker"] = rng.rand() * 0.4
+    units["eyeBlink"] = rng.rand() * 0.12 if rng.rand() < 0.98 else 1.0
+    units["eyeWide"] = rng.uniform(0.1, 0.5) if units["eyeBlink"] < 0.12 else 0.0
+    brow = rng.randn() * 0.25 + 0.12  # mostly relaxed, seldom a frown
     if brow > 0:
         units["browInnerUp"] = brow
         units["browOuterUp"] = brow * rng.rand()
@@ -131,10 +146,10 @@ def sample_expression(rng: np.random.RandomState) -> dict[str, float]:
     return units
 
 
-def _add_expression(verts: Array, rng: np.random.RandomState) -> None:
-    """Apply a sampled expression, slightly uneven between the sides."""
+def _add_expression(verts: Array, rng: np.random.RandomState, expression: dict[str, float]) -> None:
+    """Apply an expression, slightly uneven between the sides."""
     known = load_geometry().shapes
-    for name, weight in sample_expression(rng).items():
+    for name, weight in expression.items():
         if f"faceunits/{name}" in known:
             add_shape(verts, f"faceunits/{name}", weight)
         else:
@@ -147,13 +162,15 @@ def sample_identity(rng: np.random.RandomState) -> Identity:
     neutral = load_geometry().verts
     verts = neutral.copy()
     add_shape(verts, "mouth/mouth-scale-horiz-incr", 0.35 * rng.rand())
-    male = rng.beta(0.3, 0.3)
+    male = rng.beta(0.25, 0.25)
     age = rng.beta(1.1, 2.6)
     ethnicity = rng.dirichlet([0.4] * 3)
-    fat = rng.rand()
+    fat = rng.beta(1.8, 2.8)
     _add_macro(verts, male=male, age=age, ethnicity=ethnicity, fat=fat)
     _add_details(verts, rng)
-    _add_expression(verts, rng)
+    _flatter(verts, rng, male)
+    expression = sample_expression(rng)
+    _add_expression(verts, rng, expression)
     # The base neck is too long for a portrait: sink the head so that shoulders reach the crop.
     verts[:, 1] -= rng.uniform(0.20, 0.50) * smoothstep(5.0, 6.35, neutral[:, 1])
-    return Identity(verts, male, age, ethnicity, fat)
+    return Identity(verts, male, age, ethnicity, fat, expression)

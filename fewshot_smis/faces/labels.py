@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewshot_smis.faces.clothing import garment_field
 from fewshot_smis.faces.geometry import (
     EYE_LEFT,
     EYE_RIGHT,
@@ -68,41 +69,36 @@ def hair_field(traits: Traits) -> Array:
     return field
 
 
-def _garment_field(surface: Surface, traits: Traits) -> Array:
-    """Return the signed distance [P] to the neckline, > 0 below it."""
-    x, y, z = surface.rest.T
-    side = np.abs(x)
-    rough = 0.06 * (value_noise(surface.rest * 3 + traits.offset) - 0.5)
-    cut = traits.garment.v_neck * np.clip(0.35 - side, 0, 1) * (z > 0.3)
-    shoulder = 0.25 * np.clip(side - 0.5, 0, 0.6)
-    field: Array = traits.garment.neckline + rough - cut + shoulder - y
-    return field
+def _brow_cover(surface: Surface, traits: Traits, free: Array) -> tuple[Array, Array]:
+    """Return the smooth outline [P] of the brows and their hairs [P]; both 0..1.
 
-
-def _brow_cover(surface: Surface, traits: Traits, male: float, free: Array) -> Array:
-    """Return the cover [P] of the brows; `free` [P] bool is where they may lie."""
+    The brow is soft and thin at its inner end, fullest at a third, and runs out to a point; its
+    hairs rise at the inner end and lie along it further out. `free` [P] is where it may lie.
+    """
     brows = traits.brows
     along, above = surface.at(load_geometry().fields["brow_uv"]).T
-    taper = smoothstep(-0.06, 0.08, along) * (1.1 - 0.85 * smoothstep(0.45, 1.05, along))
-    width = brows.half_width * np.clip(taper, 0, 1) * (along < 1.03)
-    hairs = np.stack([along * 26 - above * 90, above * 70, along * 0 + (surface.rest[:, 0] > 0)], 1)
-    hairs_noise = value_noise(hairs + traits.offset)
-    off_center = np.abs(above - brows.arch * np.sin(np.clip(along, 0, 1) * 3.14))
-    cover = (width * (1.25 - 0.5 * hairs_noise) - off_center) / 0.012 + 0.3
-    cover = np.clip(cover, 0, 1) * surface.body * free * (width > 0.004)
-    strength = np.clip(0.55 + 0.5 * hairs_noise + 0.2 * male, 0, 1)
-    shown: Array = cover * (strength * brows.density)
-    return shown
+    arch = brows.arch * np.sin(np.clip(along, 0, 1) ** 1.5 * np.pi)
+    arch += 0.014 * smoothstep(0.5, 0, along)
+    width = 1.05 - 0.80 * smoothstep(0.35, 1.04, along)
+    width *= brows.half_width * smoothstep(-0.10, 0.25, along)
+    distance = np.abs(above - arch) / np.maximum(width, 0.004)
+    fade = smoothstep(-0.08, 0.22, along) * smoothstep(1.06, 0.90, along)
+    shape = smoothstep(1.35, 0.55, distance) * fade * surface.body * free
+    lean = above * (60 - 45 * np.clip(along, 0, 1))
+    hairs = np.stack([along * 30 - lean, above * 40 + along * 8, surface.left * 9.0], 1)
+    grain = value_noise(hairs + traits.offset)
+    cover = shape * np.clip(0.3 + 1.1 * grain, 0, 1.2) * brows.density
+    return shape, cover
 
 
-def mesh_regions(surface: Surface, traits: Traits, field: Array, male: float) -> Regions:
+def mesh_regions(surface: Surface, traits: Traits, field: Array) -> Regions:
     """Classify the mesh pixels; later rows of the method win over earlier ones.
 
-    `field` [V] is `hair_field(traits)`, `male` 0..1 makes the brows denser.
+    `field` [V] is `hair_field(traits)`.
     """
     fields = load_geometry().fields
     body, left, hairline = surface.body, surface.left, surface.at(field)
-    jaw, garment = surface.at(fields["sd_jaw"]), _garment_field(surface, traits)
+    jaw, garment = surface.at(fields["sd_jaw"]), garment_field(surface.rest, traits)
     label = np.full(len(body), FaceClass.SKIN, np.int64)
     label[surface.at(fields["sd_nose"]) > 0] = FaceClass.NOSE
     label[jaw < 0] = FaceClass.NECK
@@ -117,9 +113,9 @@ def mesh_regions(surface: Surface, traits: Traits, field: Array, male: float) ->
     label[~body & ~surface.eye] = FaceClass.MOUTH
     label[surface.group == EYE_LEFT] = FaceClass.LEFT_EYE
     label[surface.group == EYE_RIGHT] = FaceClass.RIGHT_EYE
-    brow = _brow_cover(surface, traits, male, label == FaceClass.SKIN)
-    label[(brow > 0.35) & left] = FaceClass.LEFT_BROW
-    label[(brow > 0.35) & ~left] = FaceClass.RIGHT_BROW
+    shape, brow = _brow_cover(surface, traits, label == FaceClass.SKIN)
+    label[(shape > 0.25) & left] = FaceClass.LEFT_BROW
+    label[(shape > 0.25) & ~left] = FaceClass.RIGHT_BROW
     on_scalp = body & (hairline > 0) & (surface.ears < 0.5) & (label != FaceClass.CLOTH)
     label[on_scalp & (hairline > 0.02)] = FaceClass.HAIR
     scalp = smoothstep(-0.02, 0.10, hairline) * body * (surface.ears < 0.5)

@@ -15,11 +15,15 @@ from fewshot_smis.faces.accessories import (
     draw_glasses,
     draw_hair,
 )
-from fewshot_smis.faces.appearance import mesh_albedo, paint_backdrop, shade_mesh
+from fewshot_smis.faces.appearance import mesh_albedo, shade_mesh
+from fewshot_smis.faces.backdrop import paint_backdrop
 from fewshot_smis.faces.camera import frame_portrait
+from fewshot_smis.faces.clothing import dress
+from fewshot_smis.faces.eyes import draw_lids
 from fewshot_smis.faces.geometry import Array, load_geometry, vertex_normals
 from fewshot_smis.faces.identity import ETHNICITIES, Identity, sample_identity
 from fewshot_smis.faces.labels import FaceClass, hair_field, mesh_regions, tidy_hair
+from fewshot_smis.faces.lighting import ambient_occlusion, cast_shadow, reach_of_light
 from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
 from fewshot_smis.faces.surface import visible_surface
 from fewshot_smis.faces.traits import BEARDS, Pose, Traits, sample_traits
@@ -27,6 +31,7 @@ from stylegan.errors import ConfigError
 
 _GLASSES_ODDS = 0.10
 _GRAIN = 0.006
+_KNEE = 0.6
 _MAX_SEED = 2**32 - 1
 
 
@@ -44,27 +49,22 @@ def _draw_mesh(scene: Scene, identity: Identity, field: Array) -> tuple[Canvas, 
     traits, camera, geo = scene.traits, scene.camera, load_geometry()
     width = camera.width
     depth = np.full((width, width), -1e9, np.float32)
-    points = camera.project(camera.place(scene.verts))
-    surface = visible_surface(scene.verts, camera, draw_triangles(points, geo.tris, depth))
-    regions = mesh_regions(surface, traits, field, identity.male)
-    albedo = mesh_albedo(surface, regions, traits, identity.age)
-    img = paint_backdrop(traits.backdrop, traits.offset, width)
-    img[surface.hit] = shade_mesh(albedo, surface, regions, traits)
+    verts = dress(scene.verts, geo.verts, scene.normals, traits)
+    placed = camera.place(verts)
+    coverage = draw_triangles(camera.project(placed), geo.tris, depth)
+    surface = visible_surface(verts, camera, coverage)
+    regions = mesh_regions(surface, traits, field)
+    albedo = mesh_albedo(surface, regions, traits, identity)
+    shadow = cast_shadow(placed, geo.tris, traits.light)
+    reach = reach_of_light(shadow, surface.place)
+    opened = ambient_occlusion(depth, surface.hit, camera.scale)
+    img = paint_backdrop(traits.backdrop, width)
+    shaded = shade_mesh(albedo, surface, regions, traits, reach=reach, opened=opened)
+    img[surface.hit] = shaded
     label = np.zeros((width, width), np.int64)
     label[surface.hit] = regions.label
     strand = np.zeros((width, width), np.uint8)
     return Canvas(img, label, depth, strand), surface.hit
-
-
-def _shadow_lids(canvas: Canvas, thickness: int, male: float) -> None:
-    """Darken the upper lashes and what the lid shades of the eye ball, in place."""
-    eye = (canvas.label == FaceClass.LEFT_EYE) | (canvas.label == FaceClass.RIGHT_EYE)
-    above, lit = eye.copy(), eye.copy()
-    for k in range(1, thickness + 1):
-        above[:-k] |= eye[k:]
-        lit[k:] &= eye[:-k]
-    canvas.img[above & ~eye] *= 0.30 + 0.3 * male
-    canvas.img[eye & ~lit] *= 0.62
 
 
 def _cast_hair_shadow(canvas: Canvas, mesh: Array, scene: Scene) -> None:
@@ -100,12 +100,17 @@ def _draw_over(
 
 
 def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
-    """Turn the linear canvas [W,W,3] into a uint8 picture: exposure, gamma, pooling, grain."""
+    """Turn the linear canvas [W,W,3] into a uint8 picture: pooling, film curve, grain.
+
+    The curve is straight up to `_KNEE` and bends towards 1 above it, so that nothing clips.
+    """
     size = len(img) // factor
-    shown = np.clip(img * rng.uniform(0.9, 1.15), 0, 1) ** (1 / 2.2)
-    small = shown.reshape(size, factor, size, factor, 3).mean((1, 3))
-    small = small + rng.randn(size, size, 3) * _GRAIN
-    return (np.clip(small, 0, 1) * 255).astype(np.uint8)
+    small = np.clip(img, 0, None).reshape(size, factor, size, factor, 3).mean((1, 3))
+    rest = 1 - _KNEE
+    above = np.maximum(small - _KNEE, 0)
+    small = np.minimum(small, _KNEE) + rest * above / (above + rest)
+    shown = small ** (1 / 2.2) + rng.randn(size, size, 3) * _GRAIN
+    return (np.clip(shown, 0, 1) * 255).astype(np.uint8)
 
 
 def _attributes(identity: Identity, traits: Traits, glasses: bool) -> dict[str, float | str]:
@@ -168,7 +173,7 @@ def render_face(
     camera = frame_portrait(verts, traits.view, size * supersample, jitter=jitter)
     scene, field = Scene(verts, normals, traits, camera), hair_field(traits)
     canvas, mesh = _draw_mesh(scene, identity, field)
-    _shadow_lids(canvas, max(1, round(camera.scale * 0.012)), identity.male)
+    draw_lids(canvas, camera.scale, traits.eyes)
     glasses = _draw_over(canvas, rng, scene, mesh, field)
     img = _develop(canvas.img, rng, supersample)
     marks = camera.project(camera.place(verts))[load_geometry().landmarks][:, :2] / supersample

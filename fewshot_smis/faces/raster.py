@@ -194,14 +194,25 @@ def majority(label: Array, factor: int) -> Array:
     return out
 
 
+def fill_means(values: Array, radius: int, out: Array) -> None:
+    """Write the running mean of each row; `box_blur` says what the arrays hold."""
+    height, width = values.shape
+    span = 2 * radius + 1.0
+    for y in range(height):
+        total = 0.0
+        for k in range(-radius, radius + 1):
+            total += values[y, min(max(k, 0), width - 1)]
+        for x in range(width):
+            out[y, x] = total / span
+            total += values[y, min(x + radius + 1, width - 1)] - values[y, max(x - radius, 0)]
+
+
 def box_blur(values: Array, radius: int) -> Array:
     """Average `values` [H,W] over a square of 2 * radius + 1 pixels, twice; edges repeat."""
-    span = 2 * radius + 1
-    for _ in range(2):
-        for axis in (0, 1):
-            pad = [(radius + 1, radius) if k == axis else (0, 0) for k in (0, 1)]
-            total = np.cumsum(np.pad(values, pad, mode="edge"), axis)
-            length = total.shape[axis]
-            upper = np.take(total, range(span, length), axis)
-            values = (upper - np.take(total, range(length - span), axis)) / span
+    blur = compiled(fill_means)
+    values = np.ascontiguousarray(values)
+    for _ in range(4):
+        across = np.empty_like(values)
+        blur(values, radius, across)
+        values = np.ascontiguousarray(across.T)
     return values

@@ -17,7 +17,7 @@ from fewshot_smis.faces.geometry import (
     unit,
     vertex_normals,
 )
-from fewshot_smis.faces.raster import Coverage
+from fewshot_smis.faces.raster import Coverage, compiled
 
 
 class Surface(NamedTuple):
@@ -27,6 +27,7 @@ class Surface(NamedTuple):
     corners: Array  # [P,3] vertex ids
     weights: Array  # [P,3] float32, barycentric
     group: Array  # [P] int64, geometry.BODY .. TONGUE
+    place: Array  # [P,3] float32, the point on the posed head
     rest: Array  # [P,3] float32, the same point on the neutral mesh: sticks to the skin
     normal: Array  # [P,3] unit, towards the camera
     body: Array  # [P] bool
@@ -42,10 +43,20 @@ class Surface(NamedTuple):
         return _interpolate(field, self.corners, self.weights)
 
 
+def fill_mixed(field: Array, corners: Array, weights: Array, out: Array) -> None:
+    """Write the barycentric mean of `field` [V,k] at each pixel; see `Surface.at`."""
+    for p in range(out.shape[0]):
+        a, b, c = corners[p]
+        for k in range(out.shape[1]):
+            value = weights[p, 0] * field[a, k] + weights[p, 1] * field[b, k]
+            out[p, k] = value + weights[p, 2] * field[c, k]
+
+
 def _interpolate(field: Array, corners: Array, weights: Array) -> Array:
-    share = weights[..., None] if field.ndim == 2 else weights
-    mixed: Array = (field[corners] * share).sum(1)
-    return mixed
+    columns = np.ascontiguousarray(field.reshape(len(field), -1), np.float32)
+    out = np.empty((len(corners), columns.shape[1]), np.float32)
+    compiled(fill_mixed)(columns, corners, weights, out)
+    return out.reshape(len(corners), *field.shape[1:])
 
 
 def _texture(mask: Array, uv: Array) -> Array:
@@ -53,7 +64,7 @@ def _texture(mask: Array, uv: Array) -> Array:
     side = mask.shape[0]
     row = np.clip((1 - uv[:, 1]) * side, 0, side - 1).astype(int)
     column = np.clip(uv[:, 0] * side, 0, side - 1).astype(int)
-    value: Array = mask[row, column] / 255.0
+    value: Array = mask[row, column] * np.float32(1 / 255)
     return value
 
 
@@ -63,17 +74,19 @@ def visible_surface(verts: Array, camera: Camera, coverage: Coverage) -> Surface
     hit = coverage.tri >= 0
     tri, weights = coverage.tri[hit], coverage.weights[hit]
     corners, group = geo.tris[tri], geo.groups[tri]
-    all_normals = vertex_normals(verts, geo.tris) @ camera.rotation.T
-    normal = unit(_interpolate(all_normals, corners, weights))
+    normals = vertex_normals(verts, geo.tris) @ camera.rotation.T
+    table = np.concatenate([normals, camera.place(verts), geo.verts], 1)
+    normal, place, rest = np.split(_interpolate(table, corners, weights), 3, axis=1)
+    normal = unit(normal)
     normal[normal[:, 2] < 0] *= -1
-    rest = _interpolate(geo.verts, corners, weights)
-    uv = (geo.uv_table[geo.tri_uv[tri]] * weights[..., None]).sum(1)
+    uv = _interpolate(geo.uv_table, geo.tri_uv[tri], weights)
     body = group == BODY
     return Surface(
         hit=hit,
         corners=corners,
         weights=weights,
         group=group,
+        place=place,
         rest=rest,
         normal=normal,
         body=body,

@@ -16,16 +16,17 @@ from fewshot_smis.faces.identity import Identity
 
 HAIR_STYLES = ("bald", "buzz", "short", "afro", "tied", "bob", "long", "wavy", "curly")
 BEARDS = ("none", "stubble", "full")
+PATTERNS = ("plain", "stripes", "checks", "heather")
 _STYLE_ODDS_MALE = (0.06, 0.2, 0.5, 0.08, 0.02, 0.02, 0.05, 0.05, 0.02)
 _STYLE_ODDS_FEMALE = (0.0, 0.01, 0.06, 0.09, 0.14, 0.12, 0.26, 0.2, 0.12)
 _SKIN_TONES = np.array(
     [
-        [0.93, 0.76, 0.67],
-        [0.87, 0.68, 0.56],
-        [0.78, 0.57, 0.43],
-        [0.60, 0.41, 0.29],
-        [0.42, 0.27, 0.19],
-        [0.29, 0.18, 0.13],
+        [0.90, 0.74, 0.66],
+        [0.85, 0.67, 0.56],
+        [0.76, 0.56, 0.43],
+        [0.62, 0.41, 0.29],
+        [0.48, 0.30, 0.205],
+        [0.37, 0.23, 0.16],
     ]
 )
 _HAIR_COLORS = np.array(
@@ -87,11 +88,15 @@ class HairTraits:
 
 @dataclass(frozen=True)
 class Garment:
-    """Cut and colour of the clothes."""
+    """Cut, colour and pattern of the clothes."""
 
     neckline: float  # height, dm
     v_neck: float  # depth of the cut, 0 round
+    collar: float  # how far a collar climbs the neck, dm; 0 none
     color: Array  # [3]
+    accent: Array  # [3], of pattern and rim
+    pattern: str  # one of PATTERNS
+    spacing: float  # of the pattern, dm
 
 
 @dataclass(frozen=True)
@@ -116,22 +121,28 @@ class SkinTraits:
 
 @dataclass(frozen=True)
 class EyeTraits:
-    """Direction of the gaze and colour of the iris."""
+    """Direction of the gaze, colour of the iris and strength of the lashes."""
 
     gaze: Array  # [2], shift of the iris, dm
     iris: Array  # [3]
+    lashes: float  # 0..1
+    crease: float  # 0..1, depth of the fold above the lid
 
 
 @dataclass(frozen=True)
 class Light:
-    """One key light, one fill light and light from all around."""
+    """A key light that throws shadows, a fill light, a rim light and light from all around."""
 
     key: Array  # [3] unit, towards the light
     fill: Array  # [3] unit
+    rim: Array  # [3] unit, from behind
     key_color: Array  # [3] linear
+    rim_color: Array  # [3] linear
     fill_strength: float
     ambient: float
+    tint: Array  # [3], colour of the surrounding light
     shine: float  # strength of the skin's highlights
+    softness: float  # of shadows, dm
 
     @property
     def half(self) -> Array:
@@ -141,15 +152,17 @@ class Light:
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A gradient of two colours, perhaps with patches of a third; slopes per image size."""
+    """A gradient with blurred boxes, as in a room, or discs, as of far lights and leaves.
 
-    colors: tuple[Array, Array, Array]  # [3] each, linear
-    slope_y: float
-    slope_x: float
-    cloud_frequency: float  # noise cells per image
-    cloud_strength: float
-    patch_frequency: float
-    patches: bool
+    Places and sizes are fractions of the picture.
+    """
+
+    colors: tuple[Array, Array]  # [3] each, linear
+    slope: Array  # [2], of the gradient to the right and down
+    vignette: float  # how much darker the corners are
+    boxes: Array  # [.,7]: left, top, right, bottom, linear colour
+    discs: Array  # [.,7]: x, y, radius, cover, linear colour
+    blur: float
 
 
 @dataclass(frozen=True)
@@ -185,7 +198,7 @@ def _is_fair(identity: Identity) -> bool:
 
 def _sample_view(rng: np.random.RandomState, pose: Pose | None) -> View:
     if pose is None:
-        pose = Pose(np.clip(rng.randn() * 15, -38, 38), rng.randn() * 6, rng.randn() * 4)
+        pose = Pose(np.clip(rng.randn() * 14, -36, 36), rng.randn() * 5, rng.randn() * 4)
     distance = rng.uniform(9, 16)
     return View(pose, distance, rng.randn(2), rng.randn())
 
@@ -201,14 +214,13 @@ def _sample_tone(rng: np.random.RandomState, identity: Identity) -> Array:
 
 def _sample_skin(rng: np.random.RandomState, identity: Identity) -> SkinTraits:
     tone = _sample_tone(rng, identity)
-    flush = rng.uniform(0.4, 1.3)
-    freckles = rng.rand() < 0.2
+    flush = rng.uniform(0.3, 1.0)
+    freckles = rng.rand() < 0.12
     makeup = (1 - identity.male) * rng.rand()
-    if rng.rand() < 0.4 + 0.6 * identity.male:
-        lips = tone * [0.86, 0.60, 0.58]
-    else:
-        stick = hsv(rng.uniform(-0.04, 0.02), rng.uniform(0.45, 0.75), rng.uniform(0.45, 0.8))
-        lips = stick * 0.6 + tone * [0.36, 0.2, 0.2]
+    lips = tone * [0.84, 0.60, 0.58]
+    if rng.rand() < 0.6 * (1 - identity.male):
+        stick = hsv(rng.uniform(-0.04, 0.02), rng.uniform(0.4, 0.65), rng.uniform(0.45, 0.8))
+        lips = stick * 0.5 + lips * 0.5
     return SkinTraits(tone, flush, freckles, makeup, lips)
 
 
@@ -220,37 +232,100 @@ def _sample_hair_color(rng: np.random.RandomState, identity: Identity) -> Array:
     return color
 
 
-def _sample_eyes(rng: np.random.RandomState, identity: Identity) -> EyeTraits:
-    gaze = rng.randn(2) * [0.016, 0.008]
+def _sample_eyes(rng: np.random.RandomState, identity: Identity, pose: Pose) -> EyeTraits:
+    """Mostly look at the camera: the eyes turn against the head."""
+    counter = np.sin(np.deg2rad([-pose.yaw, pose.pitch])) * 0.13
+    share = rng.uniform(0.5, 1.0) * (rng.rand() < 0.85)
+    gaze = np.clip(counter * share, -0.055, 0.055) + rng.randn(2) * [0.007, 0.004]
     odds = _IRIS_ODDS_FAIR if _is_fair(identity) else _IRIS_ODDS_DARK
-    return EyeTraits(gaze, _IRIS_COLORS[rng.choice(6, p=odds)])
+    iris = _IRIS_COLORS[rng.choice(6, p=odds)] * rng.uniform(0.85, 1.15)
+    lashes = np.clip(0.75 - 0.45 * identity.male + rng.randn() * 0.12, 0.2, 1)
+    crease = np.clip(rng.uniform(0.4, 1.0) - 0.5 * identity.ethnicity[1], 0.05, 1)
+    return EyeTraits(gaze, iris, lashes, crease)
 
 
 def _sample_light(rng: np.random.RandomState) -> Light:
-    key = unit(np.array([rng.randn() * 0.7, rng.uniform(0.15, 0.9), rng.uniform(0.7, 1.4)]))
-    warm = np.array([1, 0.96, 0.91]) ** rng.uniform(-0.6, 1.6)
+    """Draw the lights and scale them so that a face in front of the camera is well exposed."""
+    key = unit(np.array([rng.randn() * 0.65, rng.uniform(0.25, 0.95), rng.uniform(0.7, 1.3)]))
+    warmth = rng.uniform(-0.4, 1.5)
+    key_color = np.array([1, 0.96, 0.90]) ** warmth
+    fill_strength, ambient = rng.uniform(0.05, 0.28), rng.uniform(0.16, 0.36)
+    exposure = rng.uniform(0.95, 1.2) / (0.85 * key[2] + 0.7 * fill_strength + ambient)
+    side = np.sign(rng.randn())
     return Light(
         key=key,
         fill=unit(np.array([-key[0] * 1.2, 0.1, 0.8])),
-        key_color=warm * rng.uniform(0.75, 1.05),
-        fill_strength=rng.uniform(0.12, 0.42),
-        ambient=rng.uniform(0.20, 0.38),
-        shine=rng.uniform(0.5, 1.4),
+        rim=unit(np.array([side, rng.uniform(0.1, 0.8), rng.uniform(-0.9, -0.3)])),
+        key_color=key_color * exposure,
+        rim_color=np.array([1, 0.96, 0.90]) ** rng.uniform(-1, 2) * max(0, rng.uniform(-0.4, 0.8)),
+        fill_strength=fill_strength * exposure,
+        ambient=ambient * exposure,
+        tint=np.array([0.95, 0.98, 1.04]) ** (rng.uniform(0, 1.5) * np.sign(warmth)),
+        shine=rng.uniform(0.4, 1.2),
+        softness=rng.uniform(0.03, 0.12),
     )
+
+
+def _backdrop_color(rng: np.random.RandomState) -> Array:
+    """Return a muted linear colour [3], seldom a strong one."""
+    warm = rng.rand() < 0.6
+    hue = rng.normal(0.08, 0.05) if warm else rng.normal(0.55, 0.12)
+    return linear(hsv(hue, rng.rand() ** 1.5 * 0.55, rng.uniform(0.12, 0.92)))
+
+
+def _sample_discs(
+    rng: np.random.RandomState, count: int, color: Array, *, size: float, spread: float
+) -> Array:
+    """Return `count` discs [.,7] around a linear `color`; see `Backdrop`."""
+    place, cover = rng.uniform(-0.1, 1.1, (count, 2)), rng.uniform(0.15, 0.6, (count, 1))
+    radius = size * rng.uniform(0.6, 1.4, (count, 1))
+    paint = color * rng.uniform(1 - spread, 1 + spread, (count, 1))
+    paint = paint * (1 + rng.randn(count, 3) * 0.08)
+    return np.concatenate([place, radius, cover, paint], 1)
 
 
 def _sample_backdrop(rng: np.random.RandomState) -> Backdrop:
-    first, second, third = (
-        linear(hsv(rng.rand(), rng.rand() ** 2 * 0.8, rng.uniform(0.08, 0.95))) for _ in range(3)
-    )
+    first, second = _backdrop_color(rng), _backdrop_color(rng)
+    kind = rng.choice(["studio", "room", "leaves", "lights"], p=[0.45, 0.3, 0.15, 0.1])
+    boxes, discs, blur = np.zeros((0, 7)), np.zeros((0, 7)), rng.uniform(0.02, 0.05)
+    if kind == "room":
+        count = rng.randint(3, 8)
+        corner = rng.uniform(-0.3, 1.0, (count, 2))
+        extent = rng.uniform(0.08, 0.7, (count, 2))
+        paint = [first * rng.uniform(0.4, 1.4) + 0.3 * _backdrop_color(rng) for _ in range(count)]
+        boxes = np.concatenate([corner, corner + extent, np.stack(paint)], 1)
+    elif kind == "leaves":
+        first = linear(hsv(rng.normal(0.25, 0.05), rng.uniform(0.2, 0.5), rng.uniform(0.2, 0.7)))
+        discs = _sample_discs(rng, 40, first, size=0.12, spread=0.5)
+    elif kind == "lights":
+        first, second = first * 0.3, second * 0.3
+        glow = linear(hsv(rng.normal(0.09, 0.03), rng.uniform(0.1, 0.6), 0.9))
+        discs, blur = _sample_discs(rng, 14, glow, size=0.06, spread=0.3), 0.005
     return Backdrop(
-        colors=(first, second, third),
-        slope_y=rng.uniform(-0.5, 1),
-        slope_x=rng.uniform(-0.5, 0.5),
-        cloud_frequency=rng.uniform(1, 3),
-        cloud_strength=rng.uniform(0, 2.5),
-        patch_frequency=rng.uniform(2, 6),
-        patches=rng.rand() < 0.35,
+        colors=(first, second * 0.6 + first * 0.4),
+        slope=rng.uniform([-0.5, -0.4], [0.5, 1.0]),
+        vignette=rng.uniform(0, 0.5),
+        boxes=boxes,
+        discs=discs,
+        blur=blur,
+    )
+
+
+def _sample_garment(rng: np.random.RandomState) -> Garment:
+    color = hsv(rng.rand(), rng.rand() ** 1.5 * 0.7, rng.uniform(0.08, 0.92))
+    accent = np.clip(color * rng.uniform(0.5, 0.85) + 0.25 * (rng.rand() < 0.5), 0, 1)
+    neckline, collar = rng.uniform(5.55, 5.95), 0.0
+    v_neck = rng.uniform(0.3, 1.2) * (rng.rand() < 0.35)
+    if rng.rand() < 0.3:
+        neckline, collar, v_neck = rng.uniform(5.75, 5.9), rng.uniform(0.15, 0.35), 1.6
+    return Garment(
+        neckline=neckline,
+        v_neck=v_neck,
+        collar=collar,
+        color=color,
+        accent=accent,
+        pattern=str(rng.choice(PATTERNS, p=[0.6, 0.14, 0.1, 0.16])),
+        spacing=rng.uniform(0.08, 0.2),
     )
 
 
@@ -266,23 +341,21 @@ def sample_traits(
     recede = np.clip(rng.randn() * 0.04 - 0.04 + thinning, -0.12, 0.3)
     hat = rng.rand() < 0.06 and style not in ("afro", "curly")
     cap_line = rng.uniform(7.60, 7.78)
-    neckline = rng.uniform(5.5, 6.0) + 0.15 * (rng.rand() < 0.2)
-    v_neck = rng.uniform(0, 0.5) * (rng.rand() < 0.5)
+    garment = _sample_garment(rng)
     brows = BrowTraits(
-        half_width=rng.uniform(0.020, 0.036) * (0.75 + 0.5 * male),
-        arch=rng.randn() * 0.008,
-        density=1.0 if rng.rand() < 0.85 else 0.6,
+        half_width=rng.uniform(0.021, 0.031) * (0.8 + 0.5 * male),
+        arch=rng.uniform(-0.004, 0.014) - 0.006 * male,
+        density=rng.uniform(0.5, 0.9),
     )
     skin = _sample_skin(rng, identity)
     hair_color = _sample_hair_color(rng, identity)
     beard = int(rng.choice([0, 1, 2], p=[0.45, 0.3, 0.25])) if male > 0.6 else 0
-    eyes = _sample_eyes(rng, identity)
-    cloth_color = hsv(rng.rand(), rng.rand() ** 1.5 * 0.8, rng.uniform(0.1, 0.95))
+    eyes = _sample_eyes(rng, identity, view.pose)
     return Traits(
         offset=offset,
         view=view,
         hair=HairTraits(style, recede, hat, cap_line, hair_color, beard),
-        garment=Garment(neckline, v_neck, cloth_color),
+        garment=garment,
         brows=brows,
         skin=skin,
         eyes=eyes,

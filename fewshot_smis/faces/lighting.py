@@ -1,0 +1,135 @@
+"""Light on the mesh: soft cast shadows, ambient occlusion, wrapped diffuse light and highlights.
+
+Legend: P pixels that see the mesh; W canvas width; light is linear.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fewshot_smis.faces.geometry import Array, smoothstep, unit
+from fewshot_smis.faces.raster import box_blur, draw_triangles
+from fewshot_smis.faces.traits import Light
+
+_MAP_WIDTH = 112
+_MAP_SPAN = 2.8  # dm that the shadow map sees
+_SCATTER = np.array([0.42, 0.22, 0.15], np.float32)
+"""How far light wraps around skin in red, green and blue: red travels farthest under it."""
+
+
+class ShadowMap(NamedTuple):
+    """The head seen from the key light: blurred depth and squared depth."""
+
+    axes: Array  # [3,3], rows: right, up, towards the light
+    center: Array  # [3]
+    moments: Array  # [M,M,2] float32
+
+
+def cast_shadow(placed: Array, tris: Array, light: Light) -> ShadowMap:
+    """Look at the posed head `placed` [V,3] from the key light (variance shadow map).
+
+    The mean and variance of the depth around a place bound how much of it the light reaches
+    (Chebyshev's inequality; Donnelly and Lauritzen, 2006), which makes soft shadows from one map.
+    """
+    right = unit(np.cross([0.0, 1.0, 0.0], light.key))
+    axes = np.stack([right, np.cross(light.key, right), light.key])
+    center = placed[placed[:, 1] > placed[:, 1].max() - 2.4].mean(0)
+    seen = (placed - center) @ axes.T
+    seen[:, :2] = (seen[:, :2] / _MAP_SPAN + 0.5) * _MAP_WIDTH
+    depth = np.full((_MAP_WIDTH, _MAP_WIDTH), -1.5, np.float32)
+    draw_triangles(seen.astype(np.float32), tris, depth)
+    radius = max(1, round(light.softness / _MAP_SPAN * _MAP_WIDTH))
+    moments = np.stack([box_blur(depth, radius), box_blur(depth * depth, radius)], -1)
+    return ShadowMap(axes, center, moments)
+
+
+def reach_of_light(shadow: ShadowMap, place: Array) -> Array:
+    """Return how much of the key light reaches the points `place` [P,3], [P] in 0..1."""
+    seen = (place - shadow.center.astype(np.float32)) @ shadow.axes.T.astype(np.float32)
+    spot = (seen[:, :2] / np.float32(_MAP_SPAN) + np.float32(0.5)) * _MAP_WIDTH - np.float32(0.5)
+    spot = np.clip(spot, 0, _MAP_WIDTH - 1.01)
+    corner = spot.astype(np.int32)
+    (u, v), (x, y) = (spot - corner).T.astype(np.float32), corner.T
+    u, v, moments = u[:, None], v[:, None], shadow.moments
+    top = moments[y, x] * (1 - u) + moments[y, x + 1] * u
+    bottom = moments[y + 1, x] * (1 - u) + moments[y + 1, x + 1] * u
+    mean, square = (top * (1 - v) + bottom * v).T
+    behind = np.maximum(mean - seen[:, 2] - np.float32(0.03), 0)
+    variance = np.maximum(square - mean * mean, np.float32(1e-3))
+    bound = variance / (variance + behind * behind)
+    reach: Array = smoothstep(0.25, 1, bound)
+    return reach
+
+
+def ambient_occlusion(depth: Array, hit: Array, scale: float) -> Array:
+    """Return how open each mesh pixel is to the light from all around, [P] in 0..1.
+
+    A pixel behind the mean depth of its neighbourhood lies in a hollow. Two neighbourhoods are
+    looked at: of nostrils and lids, and of the eye sockets and the neck.
+
+    Args:
+        depth: [W,W] float32, dm; only read where `hit`.
+        hit: [W,W] bool, the mesh pixels.
+        scale: pixels a decimetre.
+    """
+    floor = depth[hit].min()
+    filled = np.where(hit, depth, floor)[::2, ::2]
+    cover = hit[::2, ::2].astype(np.float32)
+    opened = np.ones_like(depth)
+    for reach, gain in ((0.05, 4.0), (0.22, 1.6)):
+        radius = max(1, round(reach * scale / 2))
+        mean = box_blur(filled * cover, radius) / (box_blur(cover, radius) + np.float32(1e-3))
+        mean = mean.repeat(2, 0).repeat(2, 1)[: len(depth), : len(depth)]
+        opened *= 1 - np.clip((mean - depth) * np.float32(gain), 0, np.float32(0.55))
+    return opened[hit]
+
+
+def diffuse(normal: Array, light: Light, wrap: Array | float) -> Array:
+    """Return the unshadowed light [P,3] on `normal` [P,3]; `wrap` lets it reach past the edge."""
+    everywhere = np.ones(len(normal), np.float32)
+    return irradiance(normal, light, wrap, reach=everywhere, opened=everywhere)
+
+
+def irradiance(
+    normal: Array, light: Light, wrap: Array | float, *, reach: Array, opened: Array
+) -> Array:
+    """Return the light [P,3] that arrives at a surface.
+
+    Args:
+        normal: [P,3] unit.
+        light: of the portrait.
+        wrap: 0..1, a number or one for each colour: how far the key light passes the edge.
+        reach: [P] 0..1, share of the key light that is not shadowed.
+        opened: [P] 0..1, share of the surrounding light.
+    """
+    normal = normal.astype(np.float32)
+    wrap = np.asarray(wrap, np.float32)
+    facing = (normal @ light.key.astype(np.float32))[:, None]
+    key = np.clip((facing + wrap) / (1 + wrap), 0, None) * reach[:, None]
+    if wrap.ndim:  # the rim of a shadow glows red where light travels under the skin
+        key = key * (1 + (1 - reach[:, None]) * reach[:, None] * (wrap - wrap.mean()))
+    fill = np.clip(normal @ light.fill.astype(np.float32) + 0.3, 0, None) / 1.3
+    behind = np.clip(normal @ light.rim.astype(np.float32) + 0.1, 0, None) ** 2
+    up = (0.5 + 0.5 * normal[:, 1])[:, None]
+    ground = np.array([0.72, 0.60, 0.53], np.float32)
+    around = ground + up * (light.tint.astype(np.float32) - ground)
+    total = key * light.key_color.astype(np.float32)
+    total += around * (light.ambient * opened + light.fill_strength * fill * opened)[:, None]
+    total += (behind * opened)[:, None] * light.rim_color.astype(np.float32)
+    return total
+
+
+def skin_wrap() -> Array:
+    """Return how far light wraps around skin, [3] for red, green and blue."""
+    return _SCATTER
+
+
+def highlights(normal: Array, light: Light) -> tuple[Array, Array]:
+    """Return the broad and the narrow highlight [P] each of the key light."""
+    facing = np.clip(normal @ light.half.astype(np.float32), 0, 1)
+    fresnel = 0.04 + 0.25 * (1 - normal[:, 2]) ** 4
+    facing2 = facing * facing
+    facing4 = facing2 * facing2
+    facing16 = facing4**4
+    broad = fresnel * facing4 * 0.30 + facing16 * 0.06
+    return broad, facing16 * facing16
