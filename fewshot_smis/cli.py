@@ -40,6 +40,10 @@ PRIOR_COMMANDS = {
     "sample": Entry("prior", "SamplePriorJob", "sample_prior", "Draw samples and their codes."),
     "train": Entry("prior_train", "TrainPriorJob", "run_train_prior", "Train on pictures."),
     "score": Entry("prior_score", "ScoreJob", "run_score", "Distance of samples and pictures."),
+    "mixing": Entry("prior_figures", "MixingJob", "run_mixing", "Mix coarse, middle, fine styles."),
+    "truncation": Entry("prior_figures", "TruncationJob", "run_truncation", "Sweep truncation."),
+    "noise": Entry("prior_figures", "NoiseJob", "run_noise", "Show what noise adds, and where."),
+    "interpolate": Entry("prior_figures", "InterpolateJob", "run_interpolate", "Film a walk."),
     "convert": Entry("prior_info", "ConvertJob", "run_convert", "Write in another format."),
 }
 FACES_COMMANDS = {

@@ -18,7 +18,7 @@ ROOMS = (
     {"inversion"},
     {"labelers"},
     {"encoding", "training"},
-    {"synthesis", "refinement", "editing"},
+    {"synthesis", "refinement", "editing", "prior_figures"},
     {"baselines", "metrics"},
     {"runs", "jobs", "presets"},
     {"app"},
