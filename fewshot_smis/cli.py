@@ -105,7 +105,8 @@ def build_command(label: str, name: str, entries: dict[str, Entry]) -> click.Com
         from fewshot_smis.jobs.base import carry_out
 
         message = carry_out(job, label, getattr(module, entry.work))
-        click.echo(message)
+        if message:
+            click.echo(message)
 
     made = click.command(name, help=(job_type.__doc__ or "").strip())(
         job_options(job_type)(command)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan.errors import ConfigError, ShapeError
+from stylegan.seeding import Source, rand, randint, randn
 from stylegan.warp import SYM2, matrix, reflect_pad, replace, rotation, scale, shift, warp
 
 GROUPS = ("blit", "geom", "color", "filter", "noise", "cutout")
@@ -34,7 +35,7 @@ BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 class Draw:
     """The random choices for one batch of `num` pictures of `height` x `width` px."""
 
-    def __init__(self, num: int, height: int, width: int, p: float, gen: torch.Generator) -> None:
+    def __init__(self, num: int, height: int, width: int, p: float, gen: Source) -> None:
         self.num, self.height, self.width, self.p, self.gen = num, height, width, p, gen
 
     def uniform(self, low: float, high: float) -> Tensor:
@@ -43,11 +44,11 @@ class Draw:
 
     def normal(self, std: float) -> Tensor:
         """Draw [N] from N(0, std^2)."""
-        return std * torch.randn(self.num, generator=self.gen, device=self.gen.device)
+        return std * randn((self.num,), self.gen)
 
     def integer(self, count: int) -> Tensor:
         """Draw [N] from 0 .. count - 1."""
-        return torch.randint(count, (self.num,), generator=self.gen, device=self.gen.device)
+        return randint(count, (self.num,), self.gen)
 
     def maybe(self, value: Tensor, otherwise: float, p: float | None = None) -> Tensor:
         """Keep each of `value` [N] with probability p (`self.p`), else put `otherwise`."""
@@ -55,7 +56,7 @@ class Draw:
         return torch.where(chosen, value, value.new_full((), otherwise))
 
     def _rand(self) -> Tensor:
-        return torch.rand(self.num, generator=self.gen, device=self.gen.device)
+        return rand((self.num,), self.gen)
 
 
 # Pixel blitting: every result is a pixel of the picture.
@@ -247,7 +248,7 @@ def _filter_each(images: Tensor, taps: Tensor) -> Tensor:
 def add_noise(images: Tensor, draw: Draw) -> Tensor:
     """Add white noise whose deviation is half-normal of 0.1."""
     sigma = draw.maybe(draw.normal(0.1).abs(), 0)[:, None, None, None]
-    noise = torch.randn(images.shape, generator=draw.gen, device=draw.gen.device)
+    noise = randn(images.shape, draw.gen)
     return images + (noise * sigma).to(images)
 
 
@@ -283,11 +284,11 @@ class Augment(nn.Module):
         self.colors = COLOR * ("color" in self.groups)
         self.p = 0.0
 
-    def forward(self, images: Tensor, gen: torch.Generator) -> Tensor:
+    def forward(self, images: Tensor, gen: Source) -> Tensor:
         """Return changed copies of `images` [N, C, H, W] in [-1, 1]; differentiable twice.
 
-        Computed in float32 also under autocast. With p = 0 the result is `images` itself and
-        nothing is drawn from `gen`.
+        Computed in float32, or float64 if `images` are, also under autocast. With p = 0 the result
+        is `images` itself and nothing is drawn from `gen`.
 
         Raises:
             ShapeError: The colours are to be changed, and C is neither 1 nor 3.
@@ -297,7 +298,7 @@ class Augment(nn.Module):
         n, _, height, width = images.shape
         draw = Draw(n, height, width, self.p, gen)
         with torch.autocast(images.device.type, enabled=False):
-            x = images.float()
+            x = images.to(torch.promote_types(images.dtype, torch.float32))
             if self.geometry:
                 x = warp(x, compose(self.geometry, draw, 3))
             if self.colors:

@@ -2,9 +2,49 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from stylegan import parallel
+from stylegan.augment import AdaptiveStrength, Augment
 from stylegan.objective import discriminator_loss, generator_loss, r1_penalty
+
+
+class Augmentation:
+    """Changes what a critic's network is shown, at a fixed strength or one that adapts."""
+
+    def __init__(
+        self, augment: Augment, gen: torch.Generator, strength: AdaptiveStrength | None = None
+    ) -> None:
+        self.augment, self.gen, self.strength = augment, gen, strength
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Return changed copies of `img` [N, 3, H, W]."""
+        return self.augment(img, parallel.share(self.gen))
+
+    def observe(self, real_logits: Tensor) -> None:
+        """Take note of the logits [N, 1] of real pictures."""
+        if self.strength is not None:
+            self.strength.observe(parallel.gather_rows(real_logits.detach()))
+
+    def adapt(self, batch: int) -> dict[str, float]:
+        """Move the strength after a step over `batch` pictures; return it and what it follows."""
+        if self.strength is None:
+            return {}
+        self.augment.p = self.strength.update(self.augment.p, batch)
+        return {"augment_p": self.augment.p, "augment_r_t": self.strength.r_t}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return strength, statistics and random stream."""
+        strength = {} if self.strength is None else self.strength.state()
+        return {"p": self.augment.p, "strength": strength, "stream": self.gen.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        self.augment.p = state["p"]
+        self.gen.set_state(state["stream"].cpu())
+        if self.strength is not None:
+            self.strength.load_state(state["strength"])
 
 
 class Critic:
@@ -16,12 +56,23 @@ class Critic:
 
     network: nn.Module  # what is optimised and kept in snapshots
 
-    def __init__(self, network: nn.Module, *, r1_gamma: float, interval: int = 16) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        r1_gamma: float,
+        interval: int = 16,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         self.network, self.r1_gamma, self.interval = network, r1_gamma, interval
+        self.augmentation = augmentation
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, c: Tensor | None = None) -> Tensor:
-        """Return the logistic loss."""
-        return discriminator_loss(self.judge(real, c), self.judge(fake, c))
+        """Return the logistic loss; what the network says of `real` moves the augmentation."""
+        logits = self.judge(real, c)
+        if self.augmentation is not None:
+            self.augmentation.observe(logits)
+        return discriminator_loss(logits, self.judge(fake, c))
 
     def generator_loss(self, fake: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the non-saturating loss."""
@@ -35,16 +86,19 @@ class Critic:
         return penalty * (self.r1_gamma / 2 * self.interval)
 
     def judge(self, img: Tensor, c: Tensor | None) -> Tensor:
-        """Return logits [N, 1], float32."""
+        """Return logits [N, 1], float32, of pictures as the network is shown them."""
+        img = img if self.augmentation is None else self.augmentation(img)
         return self.network(img, c).float()
 
     def adapt(self, batch: int) -> dict[str, float]:
         """Take note of a step over `batch` pictures; return what to report of it."""
-        return {}
+        return {} if self.augmentation is None else self.augmentation.adapt(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what an exact resume needs besides the network's weights."""
-        return {}
+        return {} if self.augmentation is None else self.augmentation.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` returned."""
+        if self.augmentation is not None:
+            self.augmentation.load_state_dict(state)

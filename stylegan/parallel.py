@@ -5,13 +5,39 @@ Process r of W holds the rows r, r + W, r + 2 W, ... of the global batch. The gr
 Without `torch.distributed` every function here leaves its argument as it is.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from stylegan.seeding import Share, Source
+
+
+def is_follower() -> bool:
+    """Tell whether torchrun (or accelerate) started this process, and not as the first."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and int(os.environ.get("RANK", "0")) > 0
+
+
+@contextlib.contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes of torchrun for a while; yield the device of this one.
+
+    "cuda" becomes the card of the process's local rank. A process on its own joins nothing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -4,6 +4,7 @@ A new draw in one part leaves the others unchanged, and no code here touches the
 generators of torch, numpy or random.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -54,6 +55,11 @@ def randn(shape: Sequence[int], gen: Source) -> Tensor:
 def rand(shape: Sequence[int], gen: Source) -> Tensor:
     """Draw `shape` [N, ...] uniformly from [0, 1) on the source's device, float32."""
     return _draw(torch.rand, shape, gen)
+
+
+def randint(high: int, shape: Sequence[int], gen: Source) -> Tensor:
+    """Draw `shape` [N, ...] from 0 .. high - 1 on the source's device, int64."""
+    return _draw(functools.partial(torch.randint, high), shape, gen)
 
 
 def sample_z(num: int, dim: int, gen: Source) -> Tensor:

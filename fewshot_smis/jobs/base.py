@@ -13,6 +13,7 @@ from fewshot_smis.data.files import write_json
 from fewshot_smis.runs import Run, sha256
 from stylegan import Generator, load_generator
 from stylegan.errors import BackendError, ConfigError, DataError, FewshotError
+from stylegan.parallel import is_follower
 
 Item = TypeVar("Item")
 
@@ -67,10 +68,14 @@ def carry_out(job: Any, name: str, work: Callable[[Any, Any], dict[str, Any]]) -
 
     The result, or the failure, is recorded in the run; a run that failed before its first
     checkpoint through a user's mistake is removed again. A job whose `makes_run` is False has
-    no run directory; its result is the message.
+    no run directory; its result is the message. Where torchrun starts several processes, the
+    first alone has the run, and the others work in silence.
     """
     if not job.makes_run:
         return facts_text(work(job, None))
+    if job.parallel and is_follower():
+        work(job, None)
+        return ""
     run = open_run(job, name)
     try:
         result = work(job, run)

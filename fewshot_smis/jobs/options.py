@@ -41,6 +41,7 @@ class Job:
     """What every job takes."""
 
     makes_run: ClassVar[bool] = True  # whether the job writes a run directory
+    parallel: ClassVar[bool] = False  # whether several processes of torchrun may share the job
 
     seed: int = opt(0, "Seed of every random stream.", min=0)
     device: str = opt("auto", "auto, cpu, cuda or cuda:N.")

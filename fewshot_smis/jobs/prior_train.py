@@ -2,8 +2,9 @@
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -22,16 +23,28 @@ from stylegan import (
     load_snapshot,
     save_generator,
 )
-from stylegan.critic import Critic
+from stylegan.augment import AdaptiveStrength, Augment
+from stylegan.critic import Augmentation, Critic
 from stylegan.errors import CheckpointError, ConfigError
+from stylegan.parallel import process_group
 from stylegan.seeding import sample_z, stream
-from stylegan.training import PriorTrainer, train_prior
+from stylegan.training import PriorReport, PriorTrainer, train_prior
 from stylegan.transfer import resized, transfer_discriminator, transfer_generator
+
+
+class Augmenting(NamedTuple):
+    """How pictures are changed: mirrored in the data, or in the discriminator's eye."""
+
+    flips: bool
+    strength: float
+    adaptive: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainPriorJob(Job):
-    """Train a StyleGAN2 on a folder of unlabelled pictures."""
+    """Train a StyleGAN2 on unlabelled pictures; torchrun shares the work among processes."""
+
+    parallel: ClassVar[bool] = True
 
     data: Path = opt(None, "Folder of pictures.", required=True)
     resolution: str = opt("", "Side of the pictures; by default the transferred file's, or 64.")
@@ -48,6 +61,11 @@ class TrainPriorJob(Job):
     lr: float = opt(0.0025, "Learning rate of both networks (mapping x 0.01).", min=0)
     r1_gamma: float = opt(1.0, "Weight of R1.", min=0)
     path_weight: float = opt(2.0, "Weight of path length regularisation.", min=0)
+    augment: str = opt(
+        "none",
+        "What the discriminator sees changed: none, ada (at a strength that adapts) or a strength "
+        "such as 0.3; and flip, to mirror half of the data: flip,ada.",
+    )
     transfer: Path | None = opt(
         None, "Network file, or run of prior train, to start from; it may be of another size."
     )
@@ -58,9 +76,28 @@ class TrainPriorJob(Job):
     def __post_init__(self) -> None:
         """Check the fields, and that widths and resolution fit each other."""
         super().__post_init__()
+        self.augmentation()
         if self.transfer is None:
             generator = self.generator_config(None)
             self.discriminator_config(generator, None)
+
+    def augmentation(self) -> Augmenting:
+        """Return how the pictures are changed."""
+        words = [word.strip() for word in self.augment.split(",")]
+        how = [word for word in words if word != "flip"] or ["none"]
+        flips = "flip" in words
+        if how in (["none"], ["ada"]):
+            return Augmenting(flips, 0.0, how == ["ada"])
+        try:
+            (strength,) = map(float, how)
+        except ValueError:
+            strength = -1.0
+        if not 0 <= strength <= 1:
+            raise ConfigError(
+                f"--augment {self.augment}: give none, ada or a strength from 0 to 1, and flip "
+                "beside it after a comma"
+            )
+        return Augmenting(flips, strength, False)
 
     def generator_config(self, given: GeneratorConfig | None) -> GeneratorConfig:
         """Return the sizes of the generator: the file's `given`, but for what the job states."""
@@ -163,13 +200,25 @@ def _weights_file(path: Path) -> Path:
     return newest
 
 
-def build_trainer(job: TrainPriorJob) -> PriorTrainer:
+def build_augmentation(job: TrainPriorJob, device: torch.device) -> Augmentation | None:
+    """Build what changes the pictures that the discriminator sees; None leaves them alone."""
+    how = job.augmentation()
+    if not how.adaptive and how.strength == 0:
+        return None
+    augment = Augment()
+    augment.p = how.strength
+    kimg = 500.0 if job.transfer is None else 100.0  # the paper's, and its code's for transfer
+    strength = AdaptiveStrength(kimg=kimg) if how.adaptive else None
+    return Augmentation(augment, stream(job.seed, "prior/augment", device), strength)
+
+
+def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
     """Build networks, critic and data source of the job."""
-    device = pick_device(job.device)
     nets = build_networks(job)
+    augmentation = build_augmentation(job, device)
     return PriorTrainer(
         nets.G.to(device),
-        Critic(nets.D.to(device), r1_gamma=job.r1_gamma),
+        Critic(nets.D.to(device), r1_gamma=job.r1_gamma, augmentation=augmentation),
         ImageCollection(job.data, nets.G.img_resolution),
         average=nets.G_ema,
         batch=job.batch,
@@ -181,17 +230,34 @@ def build_trainer(job: TrainPriorJob) -> PriorTrainer:
     )
 
 
-def run_train_prior(job: TrainPriorJob, run: Run) -> dict[str, Any]:
-    """Train, reporting to the run: metrics, sample sheets, snapshots that load as generators."""
-    trainer = build_trainer(job)
-    checkpoint = run.latest_checkpoint()
-    if checkpoint is not None:
-        trainer.load_state(torch.load(checkpoint, weights_only=True))
+def run_train_prior(job: TrainPriorJob, run: Run | None) -> dict[str, Any]:
+    """Train, reporting to the run: metrics, sample sheets, snapshots that load as generators.
+
+    The further processes of torchrun have no run: they share the batches and write nothing.
+    """
+    with process_group(pick_device(job.device)) as device:
+        trainer = build_trainer(job, device)
+        checkpoint = None if job.resume is None else Run(job.resume).latest_checkpoint()
+        if checkpoint is not None:
+            trainer.load_state(torch.load(checkpoint, map_location=device, weights_only=True))
+        reports = train_prior(trainer, kimg=job.kimg)
+        if run is None:
+            for _ in reports:
+                pass
+        else:
+            _record(job, trainer, reports, run)
+    return {"kimg": trainer.images_seen / 1000, "generator": "generator.safetensors"}
+
+
+def _record(
+    job: TrainPriorJob, trainer: PriorTrainer, reports: Iterator[PriorReport], run: Run
+) -> None:
+    """Go through the training, and write down what it reports."""
+    if trainer.step_count:
         run.log(f"resumed at {trainer.images_seen / 1000:.1f} kimg")
     every = max(round(job.snapshot * 1000 / job.batch), 1)
     remaining = max(int(job.kimg * 1000) - trainer.images_seen, 0)
     steps = -(-remaining // job.batch)
-    reports = train_prior(trainer, kimg=job.kimg)
     for report in progress(reports, steps, "train prior", unit="img", scale=job.batch):
         if report.step % 20 == 0:
             record = {"step": report.step, "kimg": report.images / 1000, **report.losses}
@@ -199,7 +265,6 @@ def run_train_prior(job: TrainPriorJob, run: Run) -> dict[str, Any]:
         if report.step % every == 0:
             snapshot(trainer, run)
     snapshot(trainer, run)
-    return {"kimg": trainer.images_seen / 1000, "generator": "generator.safetensors"}
 
 
 def snapshot(trainer: PriorTrainer, run: Run) -> None:

@@ -1,5 +1,10 @@
 """`prior train` from the command line: run directory, resume, transfer and growth."""
 
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def newest(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step-*.pt"))
+
+
 def train(pictures: Path, out: Path, *args: Any, kimg: float = 0.012, code: int = 0) -> str:
     common = ("--data", pictures, "--batch", 4, "--snapshot", 0.008, "--out", out)
     return call("prior", "train", *common, "--kimg", kimg, *args, code=code).output
@@ -38,16 +47,16 @@ def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_checkpoint_opens_as_generator_and_snapshot(trained: Path) -> None:
-    newest = sorted((trained / "checkpoints").iterdir())[-1]
-    found = load_snapshot(newest)
+    file = newest(trained)
+    found = load_snapshot(file)
     z = sample_z(2, 8, stream(0, "z"))
     assert torch.equal(found.G_ema(z), load_generator(trained / "generator.safetensors")(z))
     assert found.G is not None
     assert found.D is not None
     assert not torch.equal(found.G(z), found.G_ema(z))
-    state = torch.load(newest, weights_only=True)
+    state = torch.load(file, weights_only=True)
     assert torch.equal(found.D.state_dict()["b4.out.weight"], state["D"]["b4.out.weight"])
-    assert "training checkpoint" in call("prior", "info", newest).output
+    assert "training checkpoint" in call("prior", "info", file).output
 
 
 def test_a_training_grows_from_a_run(trained: Path, pictures: Path, tmp_path: Path) -> None:
@@ -57,8 +66,7 @@ def test_a_training_grows_from_a_run(trained: Path, pictures: Path, tmp_path: Pa
     assert torch.equal(load_generator(tmp_path / "same" / "generator.safetensors")(z), old(z))
 
     train(pictures, tmp_path / "grown", "--transfer", trained, "--resolution", 32)
-    newest = sorted((tmp_path / "grown" / "checkpoints").iterdir())[-1]
-    grown = load_snapshot(newest)
+    grown = load_snapshot(newest(tmp_path / "grown"))
     assert grown.G_ema.config.channels == {4: 8, 8: 8, 16: 8, 32: 4}
     assert grown.D is not None
     assert grown.D.config.channels == {4: 8, 8: 8, 16: 8, 32: 4}
@@ -83,3 +91,43 @@ def test_the_critic_may_have_widths_of_its_own(pictures: Path, tmp_path: Path) -
     assert found.D.config.channels == {4: 8, 8: 6, 16: 4}
     text = train(pictures, tmp_path / "b", *args, "--widths", "8,8", code=2)
     assert "2 numbers, but 16 px has 3 blocks" in text
+
+
+def test_augmentation_is_named_on_the_command_line(pictures: Path, tmp_path: Path) -> None:
+    args = ("--resolution", 16, *SIZES)
+    train(pictures, tmp_path / "ada", *args, "--augment", "ada", kimg=0.008)
+    state = torch.load(newest(tmp_path / "ada"), weights_only=True)["critic"]
+    assert state["strength"]["steps"] == 2
+    train(pictures, tmp_path / "fixed", *args, "--augment", "0.3", kimg=0.004)
+    assert torch.load(newest(tmp_path / "fixed"), weights_only=True)["critic"]["p"] == 0.3
+    for text in ("much", "1.5", "ada,0.3"):
+        assert "--augment" in train(pictures, tmp_path / "x", *args, "--augment", text, code=2)
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_weights_of_one_never_stopped(
+    pictures: Path, tmp_path: Path
+) -> None:
+    args = ("--resolution", 16, *SIZES, "--augment", "ada")
+    train(pictures, tmp_path / "whole", *args, kimg=0.16)
+    parts = tmp_path / "parts"
+    start = ["--data", pictures, "--batch", 4, "--snapshot", 0.008, "--out", parts, *args]
+    moment = random.Random(0)
+    for arguments in (start, ["--resume", parts], ["--resume", parts]):
+        before = newest(parts).name if parts.exists() else ""
+        command = [sys.executable, "-m", "fewshot_smis", "prior", "train", *arguments]
+        with subprocess.Popen([*map(str, command), "--kimg", "0.16"]) as process:
+            while not any(p.name > before for p in parts.glob("checkpoints/*.pt")):
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(moment.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+        assert not (parts / "result.json").exists()
+    call("prior", "train", "--resume", parts, "--kimg", 0.16)
+    whole, resumed = (
+        torch.load(newest(run), weights_only=True) for run in (tmp_path / "whole", parts)
+    )
+    for part in ("G", "G_ema", "D"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, resumed[part][name]), f"{part}.{name}"
+    assert resumed["critic"]["strength"] == whole["critic"]["strength"]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stylegan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
-from stylegan.critic import Critic
+from stylegan.augment import AdaptiveStrength, Augment
+from stylegan.critic import Augmentation, Critic
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError
 from stylegan.objective import path_lengths, r1_penalty
 from stylegan.precision import resolve_precision
@@ -36,7 +37,14 @@ class Pictures:
         return self.pixels[indices]
 
 
-def make_trainer(**kwargs: Any) -> PriorTrainer:
+def make_augmentation(target: float = -1.0, kimg: float = 0.04) -> Augmentation:
+    augment = Augment("bgc")
+    augment.p = 0.5
+    strength = AdaptiveStrength(target, kimg, interval=2)
+    return Augmentation(augment, stream(0, "augment"), strength)
+
+
+def make_trainer(augmentation: Augmentation | None = None, **kwargs: Any) -> PriorTrainer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = GeneratorConfig(
@@ -44,25 +52,43 @@ def make_trainer(**kwargs: Any) -> PriorTrainer:
         )
         generator = Generator(config)
         network = Discriminator(DiscriminatorConfig(img_resolution=16, channels=CHANNELS))
-    critic = Critic(network, r1_gamma=1.0, interval=2)
+    critic = Critic(network, r1_gamma=1.0, interval=2, augmentation=augmentation)
     options = {"batch": 4, "path_weight": 2.0, "path_interval": 2, "ema_kimg": 0.02, **kwargs}
     return PriorTrainer(generator, critic, Pictures(), **options)
 
 
-def test_stopped_and_resumed_training_gives_the_same_losses_and_weights() -> None:
-    whole = make_trainer()
+@pytest.mark.parametrize("augmented", [False, True])
+def test_stopped_and_resumed_training_gives_the_same_losses_and_weights(augmented: bool) -> None:
+    def make() -> PriorTrainer:
+        return make_trainer(make_augmentation() if augmented else None)
+
+    whole = make()
     losses = [report.losses for report in train_prior(whole, kimg=0.028)]
     assert len(losses) == 7
 
-    first = make_trainer()
+    first = make()
     before = [first.step().losses for _ in range(3)]
     state = copy.deepcopy(first.state())
-    second = make_trainer(seed=0)
+    second = make()
     second.load_state(state)
     after = [second.step().losses for _ in range(4)]
     assert before + after == losses
     for name, value in whole.G_ema.state_dict().items():
         assert torch.equal(value, second.G_ema.state_dict()[name]), name
+
+
+def test_augmentation_follows_the_target_and_is_what_the_discriminator_sees() -> None:
+    for target, moves in ((-1.5, 0.2), (1.5, -0.2)):  # r_t is always above, always below
+        trainer = make_trainer(make_augmentation(target))
+        reports = [trainer.step().losses for _ in range(3)]
+        found = [report["augment_p"] for report in reports]
+        assert found == pytest.approx([0.5, 0.5 + moves, 0.5 + moves])
+        assert -1 <= reports[-1]["augment_r_t"] <= 1
+    plain, changed = make_trainer(), make_trainer(make_augmentation())
+    assert plain.step().losses["D"] != changed.step().losses["D"]
+    picture = changed._real()[0]
+    seen = changed.critic.judge(picture, None)
+    assert not torch.equal(seen, plain.critic.judge(picture, None))
 
 
 def test_training_moves_both_networks_and_the_average_lags() -> None:
