@@ -274,8 +274,9 @@ def snapshot(trainer: PriorTrainer, run: Run) -> None:
     notes = {"kimg": f"{trainer.images_seen / 1000:.1f}"}
     save_generator(trainer.G_ema, run.path / "generator.safetensors", notes=notes)
     z = sample_z(32, trainer.G.z_dim, stream(trainer.seed, "prior/sheet")).to(trainer.device)
+    c = trainer.images.labels(torch.arange(32) % len(trainer.images)).to(trainer.device)
     with torch.no_grad():
-        images = list(to_uint8(trainer.G_ema(z)))
+        images = list(to_uint8(trainer.G_ema(z, c if trainer.G.c_dim else None)))
     rows = [images[i : i + 8] for i in range(0, 32, 8)]
     name = f"kimg-{trainer.images_seen / 1000:07.1f}.png"
     (run.path / "samples").mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from stylegan.discriminator import minibatch_stddev
@@ -32,6 +33,7 @@ def test_rows_of_a_process_are_whole_groups_of_the_batch_statistic() -> None:
         torch.testing.assert_close(minibatch_stddev(x[rank::2], 4), whole[rank::2])
 
 
+@pytest.mark.slow  # two processes import torch
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     steps, batch = 5, 8
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

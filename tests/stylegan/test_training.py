@@ -23,7 +23,8 @@ CHANNELS = {4: 8, 8: 8, 16: 8}
 class Pictures:
     """Twelve pictures of one colour each, which record what was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, c_dim: int = 0) -> None:
+        self.c_dim = c_dim
         gen = torch.Generator().manual_seed(0)
         colors = torch.randint(0, 256, (12, 3, 1, 1), generator=gen, dtype=torch.uint8)
         self.pixels = colors.expand(-1, -1, 16, 16)
@@ -36,6 +37,10 @@ class Pictures:
         self.asked += indices.tolist()
         return self.pixels[indices]
 
+    def labels(self, indices: Tensor) -> Tensor:
+        assert indices.tolist() == self.asked[-len(indices) :]
+        return torch.nn.functional.one_hot(indices % self.c_dim, self.c_dim).float()
+
 
 def make_augmentation(target: float = -1.0, kimg: float = 0.04) -> Augmentation:
     augment = Augment("bgc")
@@ -44,17 +49,20 @@ def make_augmentation(target: float = -1.0, kimg: float = 0.04) -> Augmentation:
     return Augmentation(augment, stream(0, "augment"), strength)
 
 
-def make_trainer(augmentation: Augmentation | None = None, **kwargs: Any) -> PriorTrainer:
+def make_trainer(
+    augmentation: Augmentation | None = None, c_dim: int = 0, **kwargs: Any
+) -> PriorTrainer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = GeneratorConfig(
-            img_resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channels=CHANNELS
+            img_resolution=16, z_dim=8, w_dim=8, c_dim=c_dim, mapping_layers=2, channels=CHANNELS
         )
         generator = Generator(config)
-        network = Discriminator(DiscriminatorConfig(img_resolution=16, channels=CHANNELS))
-    critic = Critic(network, r1_gamma=1.0, interval=2, augmentation=augmentation)
+        critic = DiscriminatorConfig(img_resolution=16, c_dim=c_dim, channels=CHANNELS)
+        network = Discriminator(critic)
+    judge = Critic(network, r1_gamma=1.0, interval=2, augmentation=augmentation)
     options = {"batch": 4, "path_weight": 2.0, "path_interval": 2, "ema_kimg": 0.02, **kwargs}
-    return PriorTrainer(generator, critic, Pictures(), **options)
+    return PriorTrainer(generator, judge, Pictures(c_dim), **options)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
@@ -102,6 +110,32 @@ def test_training_moves_both_networks_and_the_average_lags() -> None:
     assert 0 < lagged < moved
     assert not torch.equal(trainer.D.state_dict()["b16.conv0.weight"], critic["b16.conv0.weight"])
     assert trainer.G_ema.mapping.w_avg.abs().sum() > 0
+
+
+def test_conditions_of_the_pictures_reach_both_networks() -> None:
+    trainer = make_trainer(c_dim=3)
+    start = copy.deepcopy(trainer.G.mapping.embed.weight)
+    for _ in range(2):
+        trainer.step()
+    assert (trainer.G.mapping.embed.weight != start).any(dim=0).all()  # each class was drawn
+    real, c = trainer._real()
+    assert c is not None
+    with torch.no_grad():
+        right, wrong = (trainer.critic.judge(real, each) for each in (c, c.roll(1, dims=1)))
+        fakes = [trainer.G(torch.ones(1, 8), row[None]) for row in torch.eye(3)]
+    assert (right != wrong).all()
+    assert not torch.equal(fakes[0], fakes[1])
+
+
+def test_path_length_has_the_passes_and_rates_of_the_paper() -> None:
+    trainer = make_trainer(path_interval=4, path_weight=2.0)
+    group = trainer.opt_G.param_groups[0]
+    assert group["lr"] == pytest.approx(0.0025 * 4 / 5)
+    assert group["betas"] == pytest.approx((0.0, 0.99 ** (4 / 5)))
+    assert trainer.opt_D.param_groups[0]["lr"] == make_trainer(path_weight=0.0).opt_G.defaults["lr"]
+    reports = [trainer.step().losses for _ in range(5)]
+    assert ["path" in report for report in reports] == [True, False, False, False, True]
+    assert trainer.path_mean > 0
 
 
 def test_each_picture_is_shown_once_an_epoch() -> None:
