@@ -35,7 +35,6 @@ _HEAD_SHAPES = (
     "rectangular",
     "round",
     "square",
-    "triangular",
 )
 ETHNICITIES = ("african", "asian", "caucasian")
 
@@ -93,7 +92,7 @@ def _add_macro(verts: Array, *, male: float, age: float, ethnicity: Array, fat: 
             add_shape(
                 verts,
                 f"macrodetails/universal-{sex}-{years}-averagemuscle-{extreme}weight",
-                sex_weight * years_weight * abs(2 * fat - 1) * 0.6,
+                sex_weight * years_weight * abs(2 * fat - 1) * 0.5,
             )
 
 
@@ -106,12 +105,13 @@ def _add_details(verts: Array, rng: np.random.RandomState) -> None:
             for stem in stems:
                 add_shape(verts, pairs[stem][int(weight < 0)], abs(weight))
     for name in _HEAD_SHAPES:
-        add_shape(verts, f"head/head-{name}", rng.rand() * 0.35 * (rng.rand() < 0.2))
+        add_shape(verts, f"head/head-{name}", rng.rand() * 0.3 * (rng.rand() < 0.2))
 
 
 def _flatter(verts: Array, rng: np.random.RandomState, male: float) -> None:
     """Move the neutral head towards portrait photographs: oval, with wider eyes."""
-    add_shape(verts, "head/head-oval", rng.uniform(0.1, 0.5))
+    add_shape(verts, "head/head-oval", rng.uniform(0.2, 0.6))
+    add_shape(verts, "head/head-fat-decr", rng.uniform(0.0, 0.4))
     add_shape(verts, "chin/chin-width-decr", rng.uniform(0.0, 0.4) * (1.2 - male))
     add_shape(verts, "nose/nose-scale-horiz-decr", rng.uniform(0.0, 0.3))
     for side in "lr":
@@ -122,20 +122,20 @@ def sample_expression(rng: np.random.RandomState) -> dict[str, float]:
     """Draw face-unit weights; a name without Left or Right stands for both sides."""
     units: dict[str, float] = {}
     mood = rng.rand()
-    if mood < 0.6:
-        units["mouthSmile"] = 0.3 + rng.rand() * 0.65
+    if mood < 0.7:
+        units["mouthSmile"] = 0.3 + rng.rand() * 0.6
         units["cheekSquint"] = units["mouthSmile"] * 0.4
-    elif mood < 0.66:
-        units["mouthFrown"] = rng.rand() * 0.5
-    if mood < 0.48 and rng.rand() < 0.65:
-        units["mouthUpperUp"] = 0.35 + rng.rand() * 0.5
-        units["mouthLowerDown"] = 0.4 + rng.rand() * 0.4
-        units["mouthStretch"] = rng.rand() * 0.3
+    elif mood < 0.73:
+        units["mouthFrown"] = rng.rand() * 0.35
+    if mood < 0.45:  # a laugh bares the upper teeth as far as the corners rise
+        units["mouthUpperUp"] = units["mouthSmile"] * rng.uniform(0.5, 0.9)
+        units["mouthLowerDown"] = units["mouthSmile"] * rng.uniform(0.2, 0.6)
+        units["mouthStretch"] = rng.rand() * 0.25
     if rng.rand() < 0.25:
         units["jawOpen"] = rng.rand() ** 2 * 0.4
     if rng.rand() < 0.06:
         units["mouthPucker"] = rng.rand() * 0.4
-    units["eyeBlink"] = rng.rand() * 0.12 if rng.rand() < 0.98 else 1.0
+    units["eyeBlink"] = rng.rand() * 0.12 if rng.rand() < 0.99 else 1.0
     units["eyeWide"] = rng.uniform(0.1, 0.5) if units["eyeBlink"] < 0.12 else 0.0
     brow = rng.randn() * 0.25 + 0.12  # mostly relaxed, seldom a frown
     if brow > 0:

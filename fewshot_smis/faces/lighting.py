@@ -79,9 +79,24 @@ def ambient_occlusion(depth: Array, hit: Array, scale: float) -> Array:
     for reach, gain in ((0.05, 4.0), (0.22, 1.6)):
         radius = max(1, round(reach * scale / 2))
         mean = box_blur(filled * cover, radius) / (box_blur(cover, radius) + np.float32(1e-3))
-        mean = mean.repeat(2, 0).repeat(2, 1)[: len(depth), : len(depth)]
+        mean = box_blur(mean.repeat(2, 0).repeat(2, 1)[: len(depth), : len(depth)], 1)
         opened *= 1 - np.clip((mean - depth) * np.float32(gain), 0, np.float32(0.55))
     return opened[hit]
+
+
+def emboss(normal: Array, height: Array, hit: Array, scale: float) -> Array:
+    """Return `normal` [P,3] tilted by the slopes of a relief (bump mapping; Blinn, 1978).
+
+    Args:
+        normal: [P,3] unit.
+        height: [P], dm above the smooth surface.
+        hit: [W,W] bool, the P pixels.
+        scale: pixels a decimetre.
+    """
+    relief = np.zeros(hit.shape, np.float32)
+    relief[hit] = height * scale
+    down, right = (np.clip(slope[hit], -0.5, 0.5) for slope in np.gradient(relief))
+    return unit(normal + np.stack([-right, down, np.zeros_like(down)], 1))
 
 
 def diffuse(normal: Array, light: Light, wrap: Array | float) -> Array:

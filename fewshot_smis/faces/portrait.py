@@ -23,15 +23,21 @@ from fewshot_smis.faces.eyes import draw_lids
 from fewshot_smis.faces.geometry import Array, load_geometry, vertex_normals
 from fewshot_smis.faces.identity import ETHNICITIES, Identity, sample_identity
 from fewshot_smis.faces.labels import FaceClass, hair_field, mesh_regions, tidy_hair
-from fewshot_smis.faces.lighting import ambient_occlusion, cast_shadow, reach_of_light
+from fewshot_smis.faces.lighting import (
+    ambient_occlusion,
+    cast_shadow,
+    emboss,
+    reach_of_light,
+)
 from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
+from fewshot_smis.faces.skin import skin_relief
 from fewshot_smis.faces.surface import visible_surface
 from fewshot_smis.faces.traits import BEARDS, Pose, Traits, sample_traits
 from stylegan.errors import ConfigError
 
 _GLASSES_ODDS = 0.10
 _GRAIN = 0.006
-_KNEE = 0.6
+_KNEE = 0.68
 _MAX_SEED = 2**32 - 1
 
 
@@ -55,6 +61,9 @@ def _draw_mesh(scene: Scene, identity: Identity, field: Array) -> tuple[Canvas, 
     surface = visible_surface(verts, camera, coverage)
     regions = mesh_regions(surface, traits, field)
     albedo = mesh_albedo(surface, regions, traits, identity)
+    relief = skin_relief(surface, regions, traits, identity)
+    normal = emboss(surface.normal, relief, surface.hit, camera.scale)
+    surface = surface._replace(normal=normal)
     shadow = cast_shadow(placed, geo.tris, traits.light)
     reach = reach_of_light(shadow, surface.place)
     opened = ambient_occlusion(depth, surface.hit, camera.scale)

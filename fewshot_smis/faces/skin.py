@@ -78,14 +78,26 @@ def _lines(surface: Surface, traits: Traits, identity: Identity) -> Array:
     return (lines + 0.55 * traits.eyes.crease * crease) * surface.body
 
 
+def skin_relief(surface: Surface, regions: Regions, traits: Traits, identity: Identity) -> Array:
+    """Return how far pores, lines, brows and lip grooves stand out of the skin, [P] in dm."""
+    rest, offset = surface.rest, traits.offset
+    pores = value_noise(rest * 55 + offset) + 0.6 * value_noise(rest * 24 + offset)
+    height = (0.0011 + 0.0009 * identity.age) * pores - 0.010 * _lines(surface, traits, identity)
+    grooves = value_noise(rest * np.array([70, 10, 10]) + offset)
+    height = height + 0.002 * surface.lips * grooves + 0.004 * regions.brow
+    bare: Array = height * (surface.body & ~regions.cloth)
+    return bare
+
+
 def _shaven(surface: Surface, regions: Regions) -> Array:
     """Return where a beard shades the skin, [P] in 0..1: moustache band and jaw."""
     x, y, z = surface.rest.T
     side = np.abs(x)
-    jaw = smoothstep(6.62, 6.50, y - 0.75 * np.clip(side - 0.33, 0, 1)) * (side < 0.72)
-    moustache = smoothstep(0.30, 0.24, side) * smoothstep(6.86, 6.78, y) * (y > 6.4)
-    zone = np.minimum(smoothstep(-0.18, -0.02, regions.jaw), np.maximum(jaw, moustache))
-    shaded: Array = zone * surface.body * (surface.lips < 0.3) * (surface.mouth < 0.3) * (z > 0.55)
+    jaw = smoothstep(6.72, 6.45, y - 0.75 * np.clip(side - 0.33, 0, 1)) * (side < 0.72)
+    moustache = smoothstep(0.36, 0.20, side) * smoothstep(6.87, 6.76, y) * (y > 6.4)
+    zone = np.minimum(smoothstep(-0.30, 0.02, regions.jaw), np.maximum(jaw, moustache))
+    bare = surface.body * smoothstep(0.5, 0.1, surface.lips) * (surface.mouth < 0.3)
+    shaded: Array = zone * bare * smoothstep(0.5, 0.8, z)
     return shaded
 
 
@@ -98,7 +110,7 @@ def skin_albedo(surface: Surface, regions: Regions, traits: Traits, identity: Id
     grooves = value_noise(surface.rest * np.array([70, 10, 10]) + traits.offset) - 0.5
     hollow = np.exp(_spot(side, 0.28, 0.13) + _spot(y, 7.19, 0.055))
     scalp = regions.scalp * {"bald": 0.12, "buzz": 0.75}.get(hair.style, 1.0)
-    shaven = _shaven(surface, regions) * 0.45 * hair.beard
+    shaven = _shaven(surface, regions) * 0.4 * hair.beard
     layers = [
         *_complexion(surface, traits),
         (_lines(surface, traits, identity), _SHADE),

@@ -21,8 +21,8 @@ _STYLE_ODDS_MALE = (0.06, 0.2, 0.5, 0.08, 0.02, 0.02, 0.05, 0.05, 0.02)
 _STYLE_ODDS_FEMALE = (0.0, 0.01, 0.06, 0.09, 0.14, 0.12, 0.26, 0.2, 0.12)
 _SKIN_TONES = np.array(
     [
-        [0.90, 0.74, 0.66],
-        [0.85, 0.67, 0.56],
+        [0.90, 0.725, 0.645],
+        [0.85, 0.655, 0.555],
         [0.76, 0.56, 0.43],
         [0.62, 0.41, 0.29],
         [0.48, 0.30, 0.205],
@@ -235,7 +235,7 @@ def _sample_hair_color(rng: np.random.RandomState, identity: Identity) -> Array:
 def _sample_eyes(rng: np.random.RandomState, identity: Identity, pose: Pose) -> EyeTraits:
     """Mostly look at the camera: the eyes turn against the head."""
     counter = np.sin(np.deg2rad([-pose.yaw, pose.pitch])) * 0.13
-    share = rng.uniform(0.5, 1.0) * (rng.rand() < 0.85)
+    share = rng.uniform(0.4, 0.9) * (rng.rand() < 0.85)
     gaze = np.clip(counter * share, -0.055, 0.055) + rng.randn(2) * [0.007, 0.004]
     odds = _IRIS_ODDS_FAIR if _is_fair(identity) else _IRIS_ODDS_DARK
     iris = _IRIS_COLORS[rng.choice(6, p=odds)] * rng.uniform(0.85, 1.15)
@@ -244,13 +244,14 @@ def _sample_eyes(rng: np.random.RandomState, identity: Identity, pose: Pose) -> 
     return EyeTraits(gaze, iris, lashes, crease)
 
 
-def _sample_light(rng: np.random.RandomState) -> Light:
-    """Draw the lights and scale them so that a face in front of the camera is well exposed."""
+def _sample_light(rng: np.random.RandomState, tone: Array) -> Light:
+    """Draw the lights and scale them so that a face of skin `tone` is well exposed."""
     key = unit(np.array([rng.randn() * 0.65, rng.uniform(0.25, 0.95), rng.uniform(0.7, 1.3)]))
     warmth = rng.uniform(-0.4, 1.5)
     key_color = np.array([1, 0.96, 0.90]) ** warmth
     fill_strength, ambient = rng.uniform(0.05, 0.28), rng.uniform(0.16, 0.36)
-    exposure = rng.uniform(0.95, 1.2) / (0.85 * key[2] + 0.7 * fill_strength + ambient)
+    exposure = rng.uniform(0.85, 1.08) * (0.45 / tone.mean()) ** 0.35
+    exposure /= 0.85 * key[2] + 0.7 * fill_strength + ambient
     side = np.sign(rng.randn())
     return Light(
         key=key,
@@ -314,10 +315,10 @@ def _sample_backdrop(rng: np.random.RandomState) -> Backdrop:
 def _sample_garment(rng: np.random.RandomState) -> Garment:
     color = hsv(rng.rand(), rng.rand() ** 1.5 * 0.7, rng.uniform(0.08, 0.92))
     accent = np.clip(color * rng.uniform(0.5, 0.85) + 0.25 * (rng.rand() < 0.5), 0, 1)
-    neckline, collar = rng.uniform(5.55, 5.95), 0.0
+    neckline, collar = rng.uniform(5.70, 6.02), 0.0
     v_neck = rng.uniform(0.3, 1.2) * (rng.rand() < 0.35)
     if rng.rand() < 0.3:
-        neckline, collar, v_neck = rng.uniform(5.75, 5.9), rng.uniform(0.15, 0.35), 1.6
+        neckline, collar, v_neck = rng.uniform(5.85, 6.0), rng.uniform(0.12, 0.28), 1.5
     return Garment(
         neckline=neckline,
         v_neck=v_neck,
@@ -359,6 +360,6 @@ def sample_traits(
         brows=brows,
         skin=skin,
         eyes=eyes,
-        light=_sample_light(rng),
+        light=_sample_light(rng, skin.tone),
         backdrop=_sample_backdrop(rng),
     )

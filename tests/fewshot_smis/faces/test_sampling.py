@@ -94,7 +94,7 @@ def test_camera_frames_a_face_like_aligned_photographs():
     right_eye, left_eye, mouth = np.mean(spots, 0)[:, :2]
     np.testing.assert_allclose(right_eye, [38, 48], atol=2)
     np.testing.assert_allclose(left_eye, [62, 48], atol=2)
-    np.testing.assert_allclose(mouth, [50, 76], atol=3)
+    np.testing.assert_allclose(mouth, [50, 73], atol=2)  # the corners; smiles raise them
 
 
 def test_camera_depth_is_towards_the_camera_and_scale_is_pixels_a_decimetre():
