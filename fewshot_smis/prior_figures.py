@@ -42,12 +42,12 @@ def layer_resolutions(prior: Generator) -> tuple[int, ...]:
 def layer_bands(prior: Generator) -> dict[str, tuple[int, ...]]:
     """Return the layers of coarse (to 8 px), middle (to 32 px) and fine styles, in this order.
 
-    A prior of less than 64 px, which would have no fine styles, has its bands at smaller sizes.
+    A prior of less than 64 px, which would have no fine styles, has its bands at smaller sizes;
+    one that starts above 8 px, as StyleGAN3, has its first size as coarse.
     """
     sizes = layer_resolutions(prior)
-    top = min(max(sizes), 2 * MIDDLE)
-    middle = min(MIDDLE, top // 2)
-    coarse = max(min(COARSE, middle // 4), 4)
+    middle = min(MIDDLE, max(sizes) // 2)
+    coarse = max(min(COARSE, middle // 4), min(sizes))
     bands: dict[str, list[int]] = {"coarse": [], "middle": [], "fine": []}
     for layer, size in enumerate(sizes):
         name = "coarse" if size <= coarse else "middle" if size <= middle else "fine"

@@ -51,8 +51,9 @@ def test_bands_are_the_papers_and_move_down_in_small_priors(resolution, coarse, 
 
 def test_a_network_may_name_its_own_sizes():
     prior = tiny_prior(16)
-    prior.synthesis.layer_resolutions = [4, 4, 16, 16, 64, 256]  # type: ignore[assignment]
-    assert layer_resolutions(prior) == (4, 4, 16, 16, 64, 256)
+    sizes = (16, 16, 32, 32, 64, 128)  # no layer of 8 px or less, as in StyleGAN3
+    prior.synthesis.layer_resolutions = sizes  # type: ignore[assignment]
+    assert layer_resolutions(prior) == sizes
     assert layer_bands(prior) == {"coarse": (0, 1), "middle": (2, 3), "fine": (4, 5)}
 
 
