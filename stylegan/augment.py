@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import Source, rand, randint, randn
-from stylegan.warp import SYM2, matrix, reflect_pad, replace, rotation, scale, shift, warp
+from stylegan.warp import SYM2, matrix, mirror, replace, rotation, scale, shift, warp
 
 GROUPS = ("blit", "geom", "color", "filter", "noise", "cutout")
 PRESETS = {name: (name,) for name in GROUPS} | {
@@ -237,12 +237,12 @@ def _convolve(a: Tensor, b: Tensor) -> Tensor:
 
 def _filter_each(images: Tensor, taps: Tensor) -> Tensor:
     """Filter each picture [N, C, H, W] along both axes with its own symmetric taps [N, T]."""
-    n, c, h, w = images.shape
     margin = taps.shape[1] // 2
-    x = reflect_pad(images, margin).reshape(1, n * c, h + 2 * margin, w + 2 * margin)
-    weight = taps.repeat_interleave(c, dim=0)[:, None]  # [NC,1,T]
-    x = F.conv2d(x, weight[:, :, :, None], groups=n * c)
-    return F.conv2d(x, weight[:, :, None, :], groups=n * c).reshape(n, c, h, w)
+    down, right = (
+        torch.einsum("ijt,nt->nij", mirror(n, margin, images).unfold(0, taps.shape[1], 1), taps)
+        for n in images.shape[2:]
+    )
+    return down[:, None] @ images @ right[:, None].mT
 
 
 def add_noise(images: Tensor, draw: Draw) -> Tensor:
