@@ -1,19 +1,18 @@
-"""Colour of everything that is drawn: the mesh under its light, and strands of hair."""
+"""Colour of the mesh under its light."""
 
 import numpy as np
 
-from fewshot_smis.faces.camera import Camera
 from fewshot_smis.faces.clothing import cloth_albedo
 from fewshot_smis.faces.eyes import catchlight, eyeball_albedo
-from fewshot_smis.faces.geometry import TEETH_LOWER, TEETH_UPPER, TONGUE, Array, smoothstep, unit
+from fewshot_smis.faces.geometry import TEETH_LOWER, TEETH_UPPER, TONGUE, Array, smoothstep
 from fewshot_smis.faces.identity import Identity
 from fewshot_smis.faces.labels import Regions
 from fewshot_smis.faces.lighting import diffuse, highlights, irradiance, skin_wrap
 from fewshot_smis.faces.skin import skin_albedo
 from fewshot_smis.faces.surface import Surface
-from fewshot_smis.faces.traits import Light, Traits, linear
+from fewshot_smis.faces.traits import Traits, linear
 
-__all__ = ["diffuse", "mesh_albedo", "shade_mesh", "shade_strands"]
+__all__ = ["diffuse", "mesh_albedo", "shade_mesh"]
 
 _TEETH = linear(np.array([0.86, 0.82, 0.75]))
 _TONGUE = linear(np.array([0.62, 0.32, 0.31]))
@@ -74,29 +73,3 @@ def shade_mesh(
     mirrored = catchlight(surface.rest[eye], surface.group[eye], light)
     out[eye] += 0.85 * mirrored[:, None]
     return out
-
-
-def shade_strands(points: Array, tint: Array, dark: Array, camera: Camera, light: Light) -> Array:
-    """Light strands along their tangents (Kajiya-Kay) and return linear colours [S,K,3].
-
-    Args:
-        points: [S,K,3] in model space.
-        tint: [S,K,3] or [S,1,3] sRGB, colour of the hair.
-        dark: [S,K] 0..1, light that reaches each point through the other hair.
-        camera: poses the head.
-        light: of the portrait.
-    """
-    placed = camera.place(points)
-    tangent = unit(np.gradient(placed, axis=1))
-    along, across = tangent @ light.key, tangent @ light.half
-    lit = np.sqrt(np.clip(1 - along**2, 0, 1)) * 0.75
-    shine = np.clip(1 - across**2, 0, 1) ** 30 * 0.22
-    shine = shine + np.clip(1 - (across + 0.15) ** 2, 0, 1) ** 9 * 0.10
-    outward = unit(placed - [0, 0.35, -0.2]) @ light.key
-    shadow = 0.35 + 0.65 * smoothstep(-0.7, 0.6, outward)
-    base = linear(tint)
-    glow = (lit * shadow)[..., None] * light.key_color * 1.1
-    glow = glow + light.ambient + light.fill_strength * 0.4
-    gloss = (shine * shadow * dark)[..., None] * light.key_color * (base * 2.2 + 0.035)
-    color: Array = base * glow * dark[..., None] + gloss
-    return color

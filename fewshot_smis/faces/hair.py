@@ -1,6 +1,6 @@
-"""Growing hair: poly-lines from scalp points by direction, gravity and collision.
+"""Hair styles: where strands begin, which way they flow, how far and how high they grow.
 
-Legend: S strands, K points a strand; positions in decimetres in model space.
+Legend: S strands, K points a strand, V vertices; lengths in decimetres in model space.
 """
 
 from dataclasses import dataclass
@@ -9,9 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from fewshot_smis.faces.geometry import Array, load_geometry, smoothstep, unit
+from fewshot_smis.faces.grooming import HairTraits
 from fewshot_smis.faces.noise import value_noise
+from fewshot_smis.faces.strands import WINDOW_STEPS, Growth, Skull, gather_locks, grow
 
 _X, _Y, _Z = np.eye(3)
+_CROPPED = ("bald", "buzz", "fade", "short", "parted", "quiff")
+_EDGE = 0.13  # width of the strip where the hairline thins out
+_WINDOW = np.deg2rad([[0, 26, 44, 55, 60, 63, 65, 66, 67, 67, 66, 65]])[0]
+"""How far round the head the face reaches, from the middle of the hairline down to the jaw."""
 
 
 class Roots(NamedTuple):
@@ -24,42 +30,33 @@ class Roots(NamedTuple):
 
 
 class Strands(NamedTuple):
-    """Grown hair."""
+    """Grown hair, innermost strands first."""
 
     points: Array  # [S,K,3]
+    normals: Array  # [S,K,3] unit, outward
     layer: Array  # [S], 0 innermost .. 1 outermost
-    clump: Array  # [S,3], -0.5..0.5, alike for neighbours
+    tone: Array  # [S], -0.5..0.5, alike within a lock
+    alpha: Array  # [S,K], 0..1
 
 
 @dataclass
-class _Growth:
-    """How strands leave the scalp and bend; arrays are per strand, [S,1] or [S,3]."""
+class _Style:
+    """How one head of hair grows; [S] and [S,3] arrays or one value for all strands."""
 
-    length: float | Array
-    thickness: float  # of the whole hair layer, in head radii
-    direction: Array
-    gravity: float | Array = 0.0
-    lift: float = 0.35  # 0 lies on the skin, 1 stands upright
-    jitter: float = 0.25
-    curl: float = 0.0  # radius of the curls
-    frequency: float = 0.0  # of the curls
-    curtain: tuple[float, float] | None = None  # heights between which hair parts off the face
-
-
-class _Skull(NamedTuple):
-    """The ellipsoid strands cannot enter."""
-
-    center: Array  # [3]
-    radius: Array  # [3]
-
-
-class _Scalp(NamedTuple):
-    """What is known of each strand before it grows."""
-
-    roots: Roots
-    side: Array  # [S,1], sign of its side of the parting
-    clump: Array  # [S,3]
-    layer: Array  # [S]
+    flow: Array
+    length: Array | float
+    rise: Array | float  # of the outermost strands above the skin, multiple of the skull
+    hull: float = 0.0  # shell of the innermost strands; 0 is the skin itself
+    settle: Array | float = 0.25
+    gravity: float = 0.0
+    stick: float = 1.0
+    knot: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    curl: float = 0.0
+    pitch: float = 0.0
+    window: bool = False
+    lock: float = 0.12  # size of the locks
+    gather: float = 0.35  # how much strands of a lock join
+    steps: int = 12
 
 
 def scatter_roots(
@@ -83,165 +80,157 @@ def scatter_roots(
     )
 
 
-def _skull(verts: Array) -> _Skull:
+def fit_skull(verts: Array) -> Skull:
+    """Return the ellipsoid about the head `verts` [V,3]."""
     geo = load_geometry()
     rest, fields = geo.verts, geo.fields
     head = (rest[:, 1] > 7.35) & (fields["w_ears"] < 0.2) & (fields["sd_hair"] > -0.9)
     head &= fields["w_inside_mouth"] < 0.5
     low = verts[head & (fields["sd_hair"] > 0)].min(0)
     high = verts[head].max(0)
-    middle = (high[1] + geo.eye_centers[0, 1]) / 2 - 0.05
+    middle = (high[1] + verts[geo.landmarks[36:48], 1].mean()) / 2 - 0.05
     center = np.array([0, middle, (low[2] + high[2]) / 2])
     radius = np.array([high[0], high[1] - center[1], (high[2] - low[2]) / 2])
-    return _Skull(center, radius)
+    return Skull(center, radius)
 
 
-def _short(rng: np.random.RandomState, side: Array, front: Array) -> _Growth:
-    length, thickness = rng.uniform(0.16, 0.38), rng.uniform(0.03, 0.10)
-    kind = rng.randint(3)
-    if kind == 0:
-        direction = side * _X * 0.5 - _Y * 0.3 + _Z * 0.9 * front - _Z * 0.3 * (1 - front)
-    elif kind == 1:
-        direction = side * _X * 0.9 - _Y * 0.3 - _Z * 0.2
+def _cropped(rng: np.random.RandomState, style: str, roots: Roots, side: Array) -> _Style:
+    """Short hair: combed on top, lying down at the sides."""
+    y, z = roots.rest[:, 1:2], roots.rest[:, 2:3]
+    top, front = smoothstep(7.75, 8.15, y), smoothstep(0.5, 1.1, z)
+    down = -_Y - 0.35 * _Z
+    if style in ("bald", "buzz"):
+        flow = (1 - top) * down + top * (_Z * front - _Z * (1 - front)) * 0.6 + roots.normal * 0.6
+        return _Style(flow, rng.uniform(0.05, 0.09), 0.02, lock=0.05, gather=0.0, steps=4)
+    flank = rng.uniform(0.05, 0.10) if style == "fade" else rng.uniform(0.12, 0.24)
+    sway = rng.choice([-1, 1])
+    crown = {
+        "fade": _Z * rng.uniform(-0.2, 0.4) + sway * _X * rng.uniform(0.2, 0.6),
+        "short": _Z * rng.uniform(-0.3, 0.3) + sway * _X * rng.uniform(0.3, 0.8),
+        "parted": side * _X - _Z * rng.uniform(-0.1, 0.4),
+        "quiff": -_Z + sway * _X * rng.uniform(0.0, 0.5),
+    }[style]
+    long = {"fade": 0.22, "short": 0.32, "parted": 0.55, "quiff": 0.60}[style]
+    high = {"fade": 0.07, "short": 0.12, "parted": 0.13, "quiff": 0.16}[style]
+    high *= rng.uniform(0.7, 1.3)
+    flow = top * crown + (1 - top) * down
+    if style == "quiff":
+        rise = 0.04 + top * high * (0.6 + 1.1 * front)
     else:
-        direction = -_Z + _Y * 0.4 * front
-    lift = rng.uniform(0.2, 0.75)
-    return _Growth(length, thickness, direction, gravity=0.06, lift=lift, jitter=0.28)
+        rise = 0.03 + top * high + (1 - top) * flank * 0.25
+    length = flank + top**1.5 * (long * rng.uniform(0.8, 1.2) - flank)
+    settle = 0.14 + 0.2 * top
+    gather = rng.uniform(0.3, 0.6)
+    return _Style(flow, length[:, 0], rise[:, 0], settle=settle[:, 0], gravity=0.6, gather=gather)
 
 
-def _hanging(
-    rng: np.random.RandomState, style: str, side: Array, front: Array, brow_height: float
-) -> _Growth:
-    growth = _Growth(
-        length=rng.uniform(1.9, 2.9),
-        thickness=rng.uniform(0.04, 0.14),
-        direction=side * _X * 0.9 - _Z * 0.35 - _Y * 0.1,
-        gravity=0.65,
-        lift=0.12,
-        curtain=(brow_height + rng.uniform(0.48, 0.62), brow_height - 0.05),
+def _hanging(rng: np.random.RandomState, style: str, side: Array) -> _Style:
+    """Hair that falls from the parting past the face."""
+    back = rng.uniform(0.2, 0.6)
+    grown = _Style(
+        flow=side * _X - _Z * back + _Y * 0.1,
+        length=rng.uniform(2.1, 3.0),
+        rise=rng.uniform(0.10, 0.18),
+        hull=1.0,
+        settle=0.35,
+        gravity=2.6,
+        window=True,
+        steps=20,
     )
     if style == "bob":
-        growth.length = rng.uniform(1.25, 1.6)
+        grown.length = rng.uniform(1.35, 1.75)
+        grown.rise = rng.uniform(0.14, 0.24)
     elif style == "wavy":
-        growth.curl, growth.frequency = 0.05, 9
-        growth.thickness += 0.05
+        grown.curl, grown.pitch = rng.uniform(0.025, 0.05), rng.uniform(6, 10)
+        grown.rise = rng.uniform(0.16, 0.28)
+        grown.gather, grown.lock, grown.steps = 0.5, 0.16, 26
     elif style == "curly":
-        growth.curl, growth.frequency = 0.10, 16
-        growth.thickness += 0.05
-    elif style == "tied":
-        back = -_Z + side * _X * 0.15 + _Y * 0.15 * front
-        return _Growth(0.8, 0.03, back, gravity=0.03, lift=0.1)
-    return growth
+        grown.curl, grown.pitch = rng.uniform(0.045, 0.07), rng.uniform(16, 22)
+        grown.rise = rng.uniform(0.25, 0.42)
+        grown.length = rng.uniform(1.5, 2.4)
+        grown.gather, grown.lock, grown.steps = 0.5, 0.13, 44
+    return grown
 
 
-def _growth(rng: np.random.RandomState, style: str, scalp: _Scalp, brow_height: float) -> _Growth:
-    """Return how hair of `style` grows; `brow_height` is where long hair must be off the face."""
-    roots, side = scalp.roots, scalp.side
-    front = smoothstep(0.75, 1.25, roots.rest[:, 2])[:, None]
-    if style == "buzz":
-        return _Growth(rng.uniform(0.04, 0.09), 0.0, roots.normal, lift=1.0)
-    if style == "short":
-        return _short(rng, side, front)
-    if style == "afro":
-        length = rng.uniform(0.2, 0.65)
-        frequency = rng.uniform(14, 22)
-        return _Growth(length, 0.25, roots.normal, lift=1.0, curl=0.07, frequency=frequency)
-    return _hanging(rng, style, side, front, brow_height)
+def _tied(rng: np.random.RandomState, skull: Skull, side: Array) -> _Style:
+    """Hair combed tightly to a knot at the back of the head."""
+    height = rng.uniform(-0.1, 0.95)
+    behind = -1.02 * np.sqrt(max(0.05, 1 - max(height, 0) ** 2))
+    spot = skull.center + skull.radius * [0, height, behind]
+    flow = -_Z + side * _X * 0.5 + _Y * 0.2
+    knot = (float(spot[0]), float(spot[1]), float(spot[2]), 0.5)
+    return _Style(flow, 2.2, 0.045, hull=1.0, settle=0.25, knot=knot, steps=16, gather=0.1)
 
 
-def _spread_lengths(rng: np.random.RandomState, style: str, growth: _Growth, field: Array) -> Array:
-    """Return the length [S,1] of each strand, shorter at the hairline; tied hair is all alike."""
+def _choose_style(
+    rng: np.random.RandomState, style: str, roots: Roots, skull: Skull, side: Array
+) -> _Style:
+    if style in _CROPPED:
+        return _cropped(rng, style, roots, side)
     if style == "tied":
-        return np.full((len(field), 1), growth.length)
-    near = np.where(field < 0.12, 0.45 + 4.5 * field, 1)[:, None]
-    return growth.length * near * rng.uniform(0.75, 1.1, (len(field), 1))
+        return _tied(rng, skull, side)
+    if style == "afro":
+        size = rng.uniform(0.25, 0.75)
+        pitch = rng.uniform(35, 50)
+        upright = roots.normal + (roots.position - skull.center) * 0.6
+        return _Style(upright, size, 0.0, stick=0.0, curl=0.05, pitch=pitch, gather=0.0, steps=16)
+    return _hanging(rng, style, side)
 
 
-def _cut_fringe(rng: np.random.RandomState, style: str, growth: _Growth, roots: Roots) -> Array:
-    """Sometimes let the front hair fall over the forehead; return who does, [S] bool."""
-    if not (style in ("bob", "long", "wavy") and rng.rand() < 0.3):
-        return np.zeros(len(roots.field), bool)
-    rest = roots.rest
-    chosen = (rest[:, 1] > 7.85) & (rest[:, 2] > 1.0) & (np.abs(rest[:, 0]) < 0.5)
-    fringe = (chosen & (roots.field < 0.30))[:, None]
-    forward = _Z * 1.0 + _X * rest[:, :1] * 0.5 - _Y * 0.3
-    growth.length = np.where(fringe, rng.uniform(0.5, 0.72), growth.length)
-    growth.direction = np.where(fringe, forward, growth.direction)
-    growth.gravity = np.where(fringe, 0.35, growth.gravity)
-    flags: Array = fringe[:, 0]
-    return flags
+def _let_fringe_fall(
+    rng: np.random.RandomState, hair: HairTraits, grown: _Style, roots: Roots, brow: float
+) -> Array:
+    """Comb the front hair over the forehead; return which strands, [S] bool."""
+    x, z = roots.rest[:, 0], roots.rest[:, 2]
+    depth = 0.42 - 0.25 * np.clip(np.abs(x) / 0.6, 0, 1) ** 2
+    chosen: Array = (roots.field < depth) & (z > 0.85) & (np.abs(x) < 0.58) & (hair.fringe > 0)
+    if not chosen.any():
+        return chosen
+    sweep = rng.uniform(-0.35, 0.35) * (rng.rand() < 0.5)
+    drop = roots.position[:, 1] - brow - 0.12 * (1 - hair.fringe)
+    span = drop * 1.0 + roots.field * 0.75 + 0.10
+    forward = _Z + _X * (x[:, None] * 0.4 + sweep) - _Y * 0.5
+    grown.flow = np.where(chosen[:, None], forward, grown.flow)
+    grown.length = np.where(chosen, span * rng.uniform(0.94, 1.02, len(x)), grown.length)
+    return chosen
 
 
-def _part_curtain(
-    tips: Array, scalp: _Scalp, growth: _Growth, skull: _Skull, fringe: Array
-) -> None:
-    """Push `tips` [S,3] that fall in front of the face aside, in place; `fringe` [S] may stay."""
-    if growth.curtain is None:
-        return
-    top, bottom = growth.curtain
-    fall = np.sqrt(np.clip((top - tips[:, 1]) / (top - bottom), 0, 1))
-    limit = skull.radius[0] * (0.93 + 0.1 * scalp.layer) * fall
-    depth = skull.center[2]
-    limit = limit * smoothstep(depth + 0.05, depth + 0.45, tips[:, 2]) * ~fringe
-    tips[:, 0] += 0.45 * np.clip(limit - np.abs(tips[:, 0]), 0, None) * scalp.side[:, 0]
+def _part(rng: np.random.RandomState, roots: Roots) -> Array:
+    """Return on which side of the parting each strand lies, [S,1] of -1 and 1."""
+    parting = rng.choice([0.0, 0.2, -0.2, 0.3, -0.3])
+    x = roots.rest[:, 0] - parting * smoothstep(0.0, 0.8, roots.rest[:, 2])
+    return np.where(x + rng.randn(len(x)) * 0.015 > 0, 1.0, -1.0)[:, None]
 
 
-def _extend(scalp: _Scalp, growth: _Growth, skull: _Skull, fringe: Array, *, count: int) -> Array:
-    """Grow all strands step by step and return their `count` points [S,K,3]."""
-    roots = scalp.roots
-    direction, tips = growth.direction, roots.position.copy()
-    step = growth.length / (count - 1)
-    reach = 1.0 + growth.thickness * (0.15 + scalp.layer[:, None])
-    points = [roots.position - roots.normal * 0.02]
-    for k in range(1, count):
-        pull = np.array([0, 1, 0]) * growth.gravity * (k / 3.0 if k < 3 else 1) * 16 / count
-        direction = unit(direction - pull + scalp.clump * 0.06)
-        tips = tips + direction * step
-        _part_curtain(tips, scalp, growth, skull, fringe)
-        ball = (tips - skull.center) / skull.radius
-        ball[:, 1] = np.maximum(ball[:, 1], 0)
-        distance = np.linalg.norm(ball, axis=1, keepdims=True)
-        push = np.clip(reach / (distance + 1e-9) - 1, 0, None)
-        outward = unit(ball / skull.radius)
-        tips = tips + ball * skull.radius * push
-        inward = np.minimum((direction * outward).sum(1, keepdims=True), 0)
-        direction = np.where(push > 0, unit(direction - inward * outward), direction)
-        points.append(tips)
-    return np.stack(points, 1)
+def _thin_hairline(rng: np.random.RandomState, roots: Roots) -> Roots:
+    """Drop strands towards the hairline, so that it is no edge."""
+    kept = rng.rand(len(roots.field)) < 0.15 + 0.85 * smoothstep(0, _EDGE, roots.field)
+    return Roots(*(part[kept] for part in roots))
 
 
-def _curl(points: Array, growth: _Growth, phase: Array, wave: float) -> Array:
-    """Wind `points` [S,K,3] into helices that start at `phase` [S,1]; `wave` is in dm."""
-    t = np.linspace(0, 1, points.shape[1])
-    angle = phase + t * growth.frequency * growth.length / wave
-    wide = growth.curl * np.minimum(t * 4, 1)
-    helix = [np.sin(angle) * wide, np.cos(angle * 1.3) * wide * 0.5, np.cos(angle) * wide]
-    return points + np.stack(helix, -1)
+def _locks(roots: Roots, side: Array, offset: Array, size: float) -> Array:
+    """Return the number [S] of the lock each strand belongs to: cells of a bent lattice."""
+    bent = [value_noise(roots.rest * 4 + offset + 9 * k) for k in range(3)]
+    cell = np.floor((roots.rest + np.stack(bent, 1) * 0.25 + offset) / size).astype(np.int64)
+    _, lock = np.unique(cell @ [2, 2000, 2000000] + (side[:, 0] > 0), return_inverse=True)
+    numbers: Array = lock
+    return numbers
 
 
-def _plant(rng: np.random.RandomState, roots: Roots, offset: Array) -> _Scalp:
-    """Choose parting, clumps and layer of the strands at `roots`."""
-    rest = roots.rest
-    parting = rng.choice([0, 0.22, -0.22, 0.3])
-    side = np.where(rest[:, 0] + rng.randn(len(rest)) * 0.03 > parting, 1.0, -1.0)
-    clump = np.stack([value_noise(rest * 5 + offset + 7 * k) - 0.5 for k in range(3)], 1)
-    return _Scalp(roots, side[:, None], clump, rng.rand(len(rest)))
-
-
-def _comb(rng: np.random.RandomState, scalp: _Scalp, growth: _Growth) -> Array:
-    """Return the unit directions [S,3] in which the strands leave the skin."""
-    along, normal = growth.direction, scalp.roots.normal
-    flat = unit(along - (along * normal).sum(1, keepdims=True) * normal)
-    start = flat * (1 - 0.5 * growth.lift) + normal * growth.lift
-    stray = rng.randn(len(flat), 3) * growth.jitter * 0.12
-    return unit(start + scalp.clump * growth.jitter * 2 + stray)
+def _fade_ends(roots: Roots, style: str, steps: int) -> Array:
+    """Return the opacity [S,K]: faint where the hairline begins and at the tips."""
+    along = np.linspace(0, 1, steps)
+    edge = smoothstep(-0.02, _EDGE, roots.field)[:, None]
+    root = edge + (1 - edge) * (0.25 + 0.75 * np.minimum(along * 3, 1))
+    tip = 1 - 0.75 * smoothstep(0.6 if style in _CROPPED else 0.88, 1.0, along)
+    return (root * tip).astype(np.float32)
 
 
 def grow_hair(
     rng: np.random.RandomState,
     verts: Array,
     normals: Array,
-    style: str,
+    hair: HairTraits,
     field: Array,
     offset: Array,
 ) -> Strands:
@@ -251,21 +240,54 @@ def grow_hair(
         rng: draws roots and irregularities.
         verts: [V,3] float32, the head.
         normals: [V,3] unit, of its skin.
-        style: one of traits.HAIR_STYLES but "bald".
+        hair: style and fringe.
         field: [V], > 0 where hair grows.
         offset: [3], where in the noise this portrait lies.
     """
-    count = 8000 if style in ("buzz", "afro", "short") else 6000
-    scalp = _plant(rng, scatter_roots(rng, verts, normals, field, count), offset)
-    brow_height = verts[load_geometry().landmarks[19], 1]
-    growth = _growth(rng, style, scalp, brow_height)
-    growth.length = _spread_lengths(rng, style, growth, scalp.roots.field)
-    fringe = _cut_fringe(rng, style, growth, scalp.roots)
-    growth.direction = _comb(rng, scalp, growth)
-    steps = 26 if style in ("wavy", "curly") else 16
-    points = _extend(scalp, growth, _skull(verts), fringe, count=steps)
-    if growth.curl:
-        phase = value_noise(scalp.roots.rest * 4 + offset)[:, None] * 40
-        phase = phase + rng.rand(len(phase), 1) * 1.2
-        points = _curl(points, growth, phase, 0.6 if style == "afro" else 1.6)
-    return Strands(points, scalp.layer, scalp.clump)
+    count = {"bald": 4000, "buzz": 6000, "afro": 7000}.get(hair.style, 7500)
+    roots = _thin_hairline(rng, scatter_roots(rng, verts, normals, field, count))
+    skull, total = fit_skull(verts), len(roots.field)
+    brow = float(verts[load_geometry().landmarks[[19, 24]], 1].mean())
+    layer = np.sort(rng.rand(total))
+    side = _part(rng, roots)
+    grown = _choose_style(rng, hair.style, roots, skull, side)
+    fringe = _let_fringe_fall(rng, hair, grown, roots, brow)
+    ball = (roots.position - skull.center) / skull.radius
+    ball[:, 1] = np.maximum(ball[:, 1], 0)
+    shell = np.maximum(np.linalg.norm(ball, axis=1), grown.hull) + grown.rise * (0.1 + 0.9 * layer)
+    lock = _locks(roots, side, offset, grown.lock)
+    mates = rng.rand(lock.max() + 1, 4)[lock]
+    near = np.stack([value_noise(roots.rest * 3 + offset + 7 * k) - 0.5 for k in range(3)], 1)
+    wild = 0.25 if hair.style in _CROPPED else 0.12
+    flow = unit(grown.flow) + near * wild * 2.5 + (mates[:, :3] - 0.5) * wild * 2
+    flow = flow + rng.randn(total, 3) * wild * 0.4
+    if grown.stick:
+        flow = flow - (flow * roots.normal).sum(1, keepdims=True) * roots.normal
+    length = np.broadcast_to(grown.length, total) * rng.uniform(0.85, 1.05, total)
+    if hair.style in _CROPPED or hair.style == "afro":
+        length = length * (0.45 + 0.55 * smoothstep(0, 0.25, roots.field))
+    as_float = np.float32
+    growth = Growth(
+        root=roots.position.astype(as_float),
+        flow=unit(flow).astype(as_float),
+        length=length.astype(as_float),
+        shell=shell.astype(as_float),
+        settle=np.broadcast_to(grown.settle, total).astype(as_float),
+        side=side[:, 0].astype(as_float),
+        phase=(mates[:, 3] * 6.3 + rng.randn(total) * 0.35).astype(as_float),
+        clump=(near * wild * 4).astype(as_float),
+        free=(fringe | (not grown.window)).astype(as_float),
+        gravity=float(grown.gravity),
+        stick=float(grown.stick),
+        knot=np.array(grown.knot),
+        curl=float(grown.curl),
+        pitch=float(grown.pitch),
+        window=np.interp(np.linspace(0, 1, WINDOW_STEPS), np.linspace(0, 1, len(_WINDOW)), _WINDOW),
+        window_top=brow + 0.66,
+        window_bottom=brow - 0.75,
+    )
+    points, outward = grow(growth, skull, grown.steps)
+    if grown.gather:
+        points = gather_locks(points, lock, grown.gather)
+    tone = (mates[:, 0] - 0.5) * 0.7 + rng.uniform(-0.15, 0.15, total)
+    return Strands(points, outward, layer, tone, _fade_ends(roots, hair.style, grown.steps))

@@ -61,11 +61,15 @@ def hair_field(traits: Traits) -> Array:
     """Return the signed distance [V] to this portrait's hairline, > 0 where hair grows."""
     geo = load_geometry()
     verts, hair = geo.verts, traits.hair
-    dome = smoothstep(0.2, 0.8, verts[:, 2]) * smoothstep(0.5, 0.2, np.abs(verts[:, 0]) * 0.6)
+    side = np.abs(verts[:, 0])
+    dome = smoothstep(0.2, 0.8, verts[:, 2]) * smoothstep(1.0, 0.4, side)
+    temple = np.exp(-(((side - 0.42) / 0.16) ** 2)) * smoothstep(0.7, 1.0, verts[:, 2])
     rough = (value_noise(verts * 4 + traits.offset) - 0.5) * 0.05
-    field: Array = geo.fields["sd_hair"] - hair.recede * (0.3 + dome) + rough
+    back = hair.recede * (0.2 + dome) + max(hair.recede + 0.05, 0) * 0.7 * temple
+    field: Array = geo.fields["sd_hair"] - back + rough
     if hair.style == "bald":
-        field = np.where(verts[:, 1] > 7.55 + 0.2 * (verts[:, 2] < 0), -1, field)
+        rim = 7.62 + 0.25 * smoothstep(0.3, -0.3, verts[:, 2]) + rough - verts[:, 1]
+        field = np.minimum(field, rim)
     return field
 
 

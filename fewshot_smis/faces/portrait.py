@@ -7,20 +7,17 @@ Legend: W width of the larger canvas.
 from typing import NamedTuple
 
 import numpy as np
+from stylegan.errors import ConfigError
 
-from fewshot_smis.faces.accessories import (
-    Scene,
-    draw_beard,
-    draw_cap,
-    draw_glasses,
-    draw_hair,
-)
+from fewshot_smis.faces.accessories import draw_glasses, draw_hair
 from fewshot_smis.faces.appearance import mesh_albedo, shade_mesh
 from fewshot_smis.faces.backdrop import paint_backdrop
+from fewshot_smis.faces.beard import draw_beard
 from fewshot_smis.faces.camera import frame_portrait
 from fewshot_smis.faces.clothing import dress
 from fewshot_smis.faces.eyes import draw_lids
 from fewshot_smis.faces.geometry import Array, load_geometry, vertex_normals
+from fewshot_smis.faces.hats import draw_hat
 from fewshot_smis.faces.identity import ETHNICITIES, Identity, sample_identity
 from fewshot_smis.faces.labels import FaceClass, hair_field, mesh_regions, tidy_hair
 from fewshot_smis.faces.lighting import (
@@ -30,10 +27,10 @@ from fewshot_smis.faces.lighting import (
     reach_of_light,
 )
 from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
+from fewshot_smis.faces.scene import Scene
 from fewshot_smis.faces.skin import skin_relief
 from fewshot_smis.faces.surface import visible_surface
-from fewshot_smis.faces.traits import BEARDS, Pose, Traits, sample_traits
-from stylegan.errors import ConfigError
+from fewshot_smis.faces.traits import Pose, Traits, sample_traits
 
 _GLASSES_ODDS = 0.10
 _GRAIN = 0.006
@@ -90,16 +87,14 @@ def _cast_hair_shadow(canvas: Canvas, mesh: Array, scene: Scene) -> None:
 def _draw_over(
     canvas: Canvas, rng: np.random.RandomState, scene: Scene, mesh: Array, field: Array
 ) -> bool:
-    """Draw beard, cap, hair and glasses in place; return whether there are glasses."""
+    """Draw beard, hat, hair and glasses in place; return whether there are glasses."""
     hair, scale = scene.traits.hair, scene.camera.scale
-    if BEARDS[hair.beard] == "full":
-        draw_beard(canvas, rng, scene)
+    draw_beard(canvas, rng, scene)
     canvas.strand[:] = 0  # a beard throws no shadow
-    if hair.hat:
-        draw_cap(canvas, rng, scene)
+    if hair.hat != "none":
+        draw_hat(canvas, rng, scene)
     beneath = canvas.label.copy()
-    if hair.style != "bald":
-        draw_hair(canvas, rng, scene, field)
+    draw_hair(canvas, rng, scene, field)
     canvas.label[:] = tidy_hair(canvas.label, beneath, max(1, round(scale * 0.012)))
     _cast_hair_shadow(canvas, mesh, scene)
     glasses = rng.rand() < _GLASSES_ODDS
@@ -133,8 +128,8 @@ def _attributes(identity: Identity, traits: Traits, glasses: bool) -> dict[str, 
         "pitch": float(pose.pitch),
         "roll": float(pose.roll),
         "hair": hair.style,
-        "beard": BEARDS[hair.beard],
-        "hat": float(hair.hat),
+        "beard": hair.beard,
+        "hat": float(hair.hat != "none"),
         "glasses": float(glasses),
     }
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from fewshot_smis.faces.beard import beard_shadow
 from fewshot_smis.faces.geometry import Array, smoothstep
 from fewshot_smis.faces.identity import Identity
 from fewshot_smis.faces.labels import Regions
@@ -89,18 +90,6 @@ def skin_relief(surface: Surface, regions: Regions, traits: Traits, identity: Id
     return bare
 
 
-def _shaven(surface: Surface, regions: Regions) -> Array:
-    """Return where a beard shades the skin, [P] in 0..1: moustache band and jaw."""
-    x, y, z = surface.rest.T
-    side = np.abs(x)
-    jaw = smoothstep(6.72, 6.45, y - 0.75 * np.clip(side - 0.33, 0, 1)) * (side < 0.72)
-    moustache = smoothstep(0.36, 0.20, side) * smoothstep(6.87, 6.76, y) * (y > 6.4)
-    zone = np.minimum(smoothstep(-0.30, 0.02, regions.jaw), np.maximum(jaw, moustache))
-    bare = surface.body * smoothstep(0.5, 0.1, surface.lips) * (surface.mouth < 0.3)
-    shaded: Array = zone * bare * smoothstep(0.5, 0.8, z)
-    return shaded
-
-
 def skin_albedo(surface: Surface, regions: Regions, traits: Traits, identity: Identity) -> Array:
     """Return the linear albedo [P,3] of skin, lips, brows, shaved beard and painted scalp."""
     x, y, _ = surface.rest.T
@@ -109,8 +98,8 @@ def skin_albedo(surface: Surface, regions: Regions, traits: Traits, identity: Id
     lips = smoothstep(0.2, 0.75, surface.lips)
     grooves = value_noise(surface.rest * np.array([70, 10, 10]) + traits.offset) - 0.5
     hollow = np.exp(_spot(side, 0.28, 0.13) + _spot(y, 7.19, 0.055))
-    scalp = regions.scalp * {"bald": 0.12, "buzz": 0.75}.get(hair.style, 1.0)
-    shaven = _shaven(surface, regions) * 0.4 * hair.beard
+    scalp = regions.scalp * {"bald": 0.6, "buzz": 0.75}.get(hair.style, 1.0)
+    beard = linear(hair.color * 0.7 + skin.tone * 0.1)
     layers = [
         *_complexion(surface, traits),
         (_lines(surface, traits, identity), _SHADE),
@@ -119,7 +108,7 @@ def skin_albedo(surface: Surface, regions: Regions, traits: Traits, identity: Id
         (lips, _towards(tone, linear(skin.lips))),
         (lips * grooves * 0.35, _SHADE),
         (regions.brow, _towards(tone, linear(hair.color * 0.75))),
-        (shaven, _towards(tone, linear(hair.color * 0.5 + skin.tone * 0.3))),
+        (beard_shadow(surface, regions, traits), _towards(tone, beard)),
         (scalp, _towards(tone, linear(hair.color * 0.65))),
     ]
     amount = np.stack([layer[0] for layer in layers], 1).astype(np.float32)

@@ -12,13 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fewshot_smis.faces.geometry import Array, unit
+from fewshot_smis.faces.grooming import HairTraits, sample_hair
 from fewshot_smis.faces.identity import Identity
 
-HAIR_STYLES = ("bald", "buzz", "short", "afro", "tied", "bob", "long", "wavy", "curly")
-BEARDS = ("none", "stubble", "full")
 PATTERNS = ("plain", "stripes", "checks", "heather")
-_STYLE_ODDS_MALE = (0.06, 0.2, 0.5, 0.08, 0.02, 0.02, 0.05, 0.05, 0.02)
-_STYLE_ODDS_FEMALE = (0.0, 0.01, 0.06, 0.09, 0.14, 0.12, 0.26, 0.2, 0.12)
 _SKIN_TONES = np.array(
     [
         [0.90, 0.725, 0.645],
@@ -29,19 +26,6 @@ _SKIN_TONES = np.array(
         [0.37, 0.23, 0.16],
     ]
 )
-_HAIR_COLORS = np.array(
-    [
-        [0.07, 0.055, 0.05],
-        [0.14, 0.085, 0.06],
-        [0.27, 0.165, 0.10],
-        [0.42, 0.27, 0.15],
-        [0.68, 0.50, 0.30],
-        [0.50, 0.22, 0.10],
-        [0.60, 0.60, 0.60],
-    ]
-)
-_HAIR_ODDS_FAIR = (0.14, 0.2, 0.26, 0.17, 0.14, 0.06, 0.03)
-_HAIR_ODDS_DARK = (0.55, 0.32, 0.12, 0.0, 0.0, 0.0, 0.01)
 _IRIS_COLORS = np.array(
     [
         [0.25, 0.14, 0.07],
@@ -72,18 +56,6 @@ class View:
     distance: float  # camera to pivot, dm
     shift: Array  # [2], standard normal: how far off the ideal crop
     zoom: float  # standard normal
-
-
-@dataclass(frozen=True)
-class HairTraits:
-    """Style, hairline and colour of hair and beard."""
-
-    style: str  # one of HAIR_STYLES
-    recede: float  # how far the hairline moves back, dm
-    hat: bool
-    cap_line: float  # height of the cap's rim, dm
-    color: Array  # [3]
-    beard: int  # index into BEARDS
 
 
 @dataclass(frozen=True)
@@ -224,14 +196,6 @@ def _sample_skin(rng: np.random.RandomState, identity: Identity) -> SkinTraits:
     return SkinTraits(tone, flush, freckles, makeup, lips)
 
 
-def _sample_hair_color(rng: np.random.RandomState, identity: Identity) -> Array:
-    odds = _HAIR_ODDS_FAIR if _is_fair(identity) else _HAIR_ODDS_DARK
-    color: Array = _HAIR_COLORS[rng.choice(7, p=odds)] * (1 + rng.randn() * 0.1)
-    if identity.age > 0.5 and rng.rand() < 0.55:
-        color = color * 0.3 + np.array([0.62, 0.61, 0.60]) * 0.7
-    return color
-
-
 def _sample_eyes(rng: np.random.RandomState, identity: Identity, pose: Pose) -> EyeTraits:
     """Mostly look at the camera: the eyes turn against the head."""
     counter = np.sin(np.deg2rad([-pose.yaw, pose.pitch])) * 0.13
@@ -337,11 +301,7 @@ def sample_traits(
     male = identity.male
     offset = rng.rand(3) * 32
     view = _sample_view(rng, pose)
-    style = str(rng.choice(HAIR_STYLES, p=_STYLE_ODDS_MALE if male > 0.5 else _STYLE_ODDS_FEMALE))
-    thinning = max(0, male - 0.4) * identity.age * 0.22
-    recede = np.clip(rng.randn() * 0.04 - 0.04 + thinning, -0.12, 0.3)
-    hat = rng.rand() < 0.06 and style not in ("afro", "curly")
-    cap_line = rng.uniform(7.60, 7.78)
+    hair = sample_hair(rng, identity)
     garment = _sample_garment(rng)
     brows = BrowTraits(
         half_width=rng.uniform(0.021, 0.031) * (0.8 + 0.5 * male),
@@ -349,13 +309,11 @@ def sample_traits(
         density=rng.uniform(0.5, 0.9),
     )
     skin = _sample_skin(rng, identity)
-    hair_color = _sample_hair_color(rng, identity)
-    beard = int(rng.choice([0, 1, 2], p=[0.45, 0.3, 0.25])) if male > 0.6 else 0
     eyes = _sample_eyes(rng, identity, view.pose)
     return Traits(
         offset=offset,
         view=view,
-        hair=HairTraits(style, recede, hat, cap_line, hair_color, beard),
+        hair=hair,
         garment=garment,
         brows=brows,
         skin=skin,

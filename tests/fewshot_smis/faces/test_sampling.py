@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 
 from fewshot_smis.faces.camera import frame_portrait, rotation_matrix
-from fewshot_smis.faces.geometry import load_geometry, vertex_normals
-from fewshot_smis.faces.hair import grow_hair, scatter_roots
+from fewshot_smis.faces.geometry import load_geometry
+from fewshot_smis.faces.grooming import HAIR_STYLES
 from fewshot_smis.faces.identity import (
     detail_stems,
     opposite_shapes,
     sample_expression,
     sample_identity,
 )
-from fewshot_smis.faces.labels import hair_field
-from fewshot_smis.faces.traits import HAIR_STYLES, Pose, hsv, linear, sample_traits
+from fewshot_smis.faces.traits import Pose, hsv, linear, sample_traits
 
 
 def someone(seed, pose=None):
@@ -61,14 +60,6 @@ def test_traits_are_reproducible_and_a_given_pose_replaces_the_drawn_one():
     assert np.linalg.norm(traits.light.half) == pytest.approx(1)
 
 
-def test_bald_women_are_not_drawn_and_wool_never_covers_an_afro():
-    for seed in range(80):
-        identity, traits = someone(seed)
-        assert identity.male > 0.5 or traits.hair.style != "bald"
-        assert not (traits.hair.hat and traits.hair.style in ("afro", "curly"))
-        assert identity.male > 0.6 or traits.hair.beard == 0
-
-
 def test_colours():
     np.testing.assert_allclose(hsv(1.0, 2.0, 0.5), [0.5, 0, 0])
     np.testing.assert_allclose(linear(np.array([-1.0, 0.5, 2.0])), [0, 0.5**2.2, 1])
@@ -105,50 +96,3 @@ def test_camera_depth_is_towards_the_camera_and_scale_is_pixels_a_decimetre():
     flat = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     a, b = camera.project(flat)
     assert np.hypot(*(b - a)[:2]) == pytest.approx(camera.scale, rel=1e-5)
-
-
-def test_roots_lie_where_the_field_is_positive():
-    identity, traits = someone(2)
-    normals = vertex_normals(identity.verts, load_geometry().body)
-    field = hair_field(traits)
-    roots = scatter_roots(np.random.RandomState(0), identity.verts, normals, field, 300)
-    assert 100 < len(roots.field) <= 300
-    assert (roots.field > 0).all()
-    assert roots.rest[:, 1].min() > 6.5  # nothing grows below the nape
-    np.testing.assert_allclose(np.linalg.norm(roots.normal, axis=1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("style", "steps", "shortest", "longest"),
-    [
-        ("buzz", 16, 0.03, 0.2),
-        ("afro", 16, 0.1, 1.0),
-        ("tied", 16, 0.4, 1.0),
-        ("curly", 26, 1.0, 3.2),
-    ],
-)
-def test_hair_reaches_as_far_as_its_style(style, steps, shortest, longest):
-    identity, traits = someone(2)
-    normals = vertex_normals(identity.verts, load_geometry().body)
-    rng = np.random.RandomState(0)
-    field, offset = hair_field(traits), traits.offset
-    strands = grow_hair(rng, identity.verts, normals, style, field, offset)
-    count = len(strands.layer)
-    assert strands.points.shape == (count, steps, 3)
-    assert strands.clump.shape == (count, 3)
-    span = np.linalg.norm(strands.points[:, -1] - strands.points[:, 0], axis=1)
-    assert shortest < np.median(span) < longest
-
-
-def test_long_hair_hangs_and_stays_off_the_face():
-    identity, traits = someone(2)
-    geo = load_geometry()
-    normals = vertex_normals(identity.verts, geo.body)
-    field, offset = hair_field(traits), traits.offset
-    rng = np.random.RandomState(1)
-    strands = grow_hair(rng, identity.verts, normals, "bob", field, offset)
-    tips, roots = strands.points[:, -1], strands.points[:, 0]
-    assert (tips[:, 1] < roots[:, 1]).mean() > 0.9
-    nose = identity.verts[geo.landmarks[30]]
-    near = np.abs(strands.points - nose).max(-1) < 0.2
-    assert near.any(1).mean() < 0.02
