@@ -12,6 +12,7 @@ from stylegan.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
     MappingNetwork,
+    block_size,
     default_channels,
     resolutions,
 )
@@ -27,6 +28,7 @@ class DiscriminatorConfig:
     img_channels: int = 3
     c_dim: int = 0
     channels: dict[int, int] = field(default_factory=dict)  # resolution -> width; {} is config F
+    base: tuple[int, int] = (4, 4)  # height and width at the last block
     architecture: str = "resnet"
     conv_clamp: float | None = None
     mapping_layers: int = 8  # of the condition's mapping network
@@ -44,7 +46,13 @@ class DiscriminatorConfig:
             )
         given = self.channels or default_channels(self.img_resolution)
         object.__setattr__(self, "channels", {int(r): int(n) for r, n in given.items()})
+        object.__setattr__(self, "base", (int(self.base[0]), int(self.base[1])))
         object.__setattr__(self, "resample_filter", tuple(map(float, self.resample_filter)))
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width of the pictures; `img_resolution` where `base` is 4 x 4."""
+        return block_size(self.base, self.img_resolution)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -128,7 +136,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """4 px features -> logit, or its projection on the mapped condition."""
+    """Features of the last block, 4 px, -> logit, or its projection on the mapped condition."""
 
     def __init__(self, config: DiscriminatorConfig, cmap_dim: int) -> None:
         super().__init__()
@@ -146,7 +154,7 @@ class DiscriminatorEpilogue(nn.Module):
             conv_clamp=config.conv_clamp,
             resample_filter=config.resample_filter,
         )
-        self.fc = FullyConnectedLayer(width * 16, width, activation="lrelu")
+        self.fc = FullyConnectedLayer(width * math.prod(config.base), width, activation="lrelu")
         self.out = FullyConnectedLayer(width, cmap_dim or 1)
 
     def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
@@ -193,9 +201,9 @@ class Discriminator(nn.Module):
         Raises:
             ShapeError: The pictures are of another size, or the condition is missing.
         """
-        size = self.img_resolution
-        if img.ndim != 4 or img.shape[2:] != (size, size):
-            raise ShapeError(f"expected pictures of {size}x{size}, got {list(img.shape)}")
+        height, width = self.config.img_size
+        if img.ndim != 4 or img.shape[2:] != (height, width):
+            raise ShapeError(f"expected pictures of {height}x{width}, got {list(img.shape)}")
         x: Tensor | None = None
         rest: Tensor | None = img.contiguous(memory_format=torch.channels_last)
         for res in self.block_resolutions:

@@ -202,3 +202,34 @@ def default_channels(
 ) -> dict[int, int]:
     """Return channels per resolution, `channel_base / resolution` up to `channel_max`."""
     return {r: min(channel_base // r, channel_max) for r in resolutions(img_resolution)}
+
+
+def block_size(base: tuple[int, int], resolution: int) -> tuple[int, int]:
+    """Return height and width of the block named `resolution`, which is 4 at `base`.
+
+    >>> block_size((4, 6), 64)
+    (64, 96)
+    """
+    return base[0] * resolution // 4, base[1] * resolution // 4
+
+
+def fit_base(height: int, width: int) -> tuple[int, tuple[int, int]]:
+    """Return the resolution and the base of a network for pictures of `height` x `width`.
+
+    The base is the smallest of at least 4 x 4 that doubles to the size.
+
+    >>> fit_base(128, 128), fit_base(64, 96)
+    ((128, (4, 4)), (64, (4, 6)))
+
+    Raises:
+        ShapeError: The sides share too small a power of two.
+    """
+    resolution, base = 4, (height, width)
+    while all(side % 2 == 0 and side >= 8 for side in base):
+        resolution, base = resolution * 2, (base[0] // 2, base[1] // 2)
+    if max(base) >= 32 or min(base) < 4 or resolution < 8:
+        raise ShapeError(
+            f"a network cannot draw {height}x{width}: the sides must be small numbers of at least "
+            "4, doubled equally often, as 64x96 = 4x6 doubled four times"
+        )
+    return resolution, base

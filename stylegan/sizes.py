@@ -69,6 +69,7 @@ def generator_weights(
         img_channels=_shape(state, f"synthesis.b{top}.torgb.weight", 4, source)[0],
         mapping_layers=depth,
         channels=widths,
+        base=tuple(_shape(state, "synthesis.b4.const", 3, source)[1:]),
         architecture=_architecture(state, "synthesis.b8.skip.", "synthesis.b4.torgb.", top),
         conv_clamp=conv_clamp,
         resample_filter=_taps(state.get(f"synthesis.b{top}.resample_filter")),

@@ -17,6 +17,7 @@ from stylegan.layers import (
     FullyConnectedLayer,
     MappingNetwork,
     activate,
+    block_size,
     default_channels,
     resolutions,
 )
@@ -45,6 +46,7 @@ class GeneratorConfig:
     img_channels: int = 3
     mapping_layers: int = 8
     channels: dict[int, int] = field(default_factory=dict)  # resolution -> width; {} is config F
+    base: tuple[int, int] = (4, 4)  # height and width of the first block; each next doubles them
     architecture: str = "skip"  # "skip", "resnet" or "orig"
     conv_clamp: float | None = None  # bound on activations, for half precision
     resample_filter: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
@@ -64,12 +66,18 @@ class GeneratorConfig:
                 f"{resolutions(self.img_resolution)}"
             )
         object.__setattr__(self, "channels", widths)
+        object.__setattr__(self, "base", (int(self.base[0]), int(self.base[1])))
         object.__setattr__(self, "resample_filter", tuple(map(float, self.resample_filter)))
 
     @property
     def num_ws(self) -> int:
         """Number of styles: two a block, less one for the first, plus the last to-RGB."""
         return 2 * len(self.channels)
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width of the pictures; `img_resolution` where `base` is 4 x 4."""
+        return block_size(self.base, self.img_resolution)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -95,19 +103,19 @@ class SynthesisLayer(nn.Module):
         in_channels: int,
         out_channels: int,
         w_dim: int,
-        resolution: int,
+        size: tuple[int, int],
         *,
         up: int = 1,
         conv_clamp: float | None = None,
         resample_filter: tuple[float, ...] = (1, 3, 3, 1),
     ) -> None:
         super().__init__()
-        self.resolution, self.up, self.conv_clamp = resolution, up, conv_clamp
+        self.size, self.up, self.conv_clamp = size, up, conv_clamp
         self.register_buffer("resample_filter", setup_filter(resample_filter))
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         weight = torch.randn(out_channels, in_channels, 3, 3)
         self.weight = nn.Parameter(weight.to(memory_format=torch.channels_last))
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("noise_const", torch.randn(size))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
@@ -137,7 +145,7 @@ class SynthesisLayer(nn.Module):
             return None
         if mode == "const":
             return self.noise_const * self.noise_strength
-        shape = (x.shape[0], 1, self.resolution, self.resolution)
+        shape = (x.shape[0], 1, *self.size)
         noise = torch.randn(shape, device=x.device) if gen is None else randn(shape, gen)
         return noise.to(x.device) * self.noise_strength
 
@@ -173,23 +181,23 @@ class SynthesisBlock(nn.Module):
         self.resolution, self.architecture = resolution, config.architecture
         self.is_first = resolution == 4
         self.is_last = resolution == config.img_resolution
-        out = config.channels[resolution]
+        out, size = config.channels[resolution], block_size(config.base, resolution)
         clamp, taps = config.conv_clamp, config.resample_filter
         self.register_buffer("resample_filter", setup_filter(taps))
         if self.is_first:
-            self.const = nn.Parameter(torch.randn(out, resolution, resolution))
+            self.const = nn.Parameter(torch.randn(out, *size))
         else:
             self.conv0 = SynthesisLayer(
                 config.channels[resolution // 2],
                 out,
                 config.w_dim,
-                resolution,
+                size,
                 up=2,
                 conv_clamp=clamp,
                 resample_filter=taps,
             )
         self.conv1 = SynthesisLayer(
-            out, out, config.w_dim, resolution, conv_clamp=clamp, resample_filter=taps
+            out, out, config.w_dim, size, conv_clamp=clamp, resample_filter=taps
         )
         self.num_conv = 1 if self.is_first else 2
         if self.is_last or config.architecture == "skip":

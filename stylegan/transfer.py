@@ -13,7 +13,7 @@ from stylegan.stylegan2 import Generator, GeneratorConfig
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 
 
-def resized(config: Config, img_resolution: int) -> Config:
+def resized(config: Config, img_resolution: int, base: tuple[int, int]) -> Config:
     """Return the sizes of the same network for pictures of another size.
 
     Each further block has half the width of the block below.
@@ -21,7 +21,7 @@ def resized(config: Config, img_resolution: int) -> Config:
     channels: dict[int, int] = {}
     for res in resolutions(img_resolution):
         channels[res] = config.channels.get(res) or max(channels[res // 2] // 2, 1)
-    return dataclasses.replace(config, img_resolution=img_resolution, channels=channels)
+    return dataclasses.replace(config, img_resolution=img_resolution, base=base, channels=channels)
 
 
 @torch.no_grad()

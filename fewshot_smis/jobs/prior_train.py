@@ -19,13 +19,13 @@ from stylegan import (
     DiscriminatorConfig,
     Generator,
     GeneratorConfig,
-    Snapshot,
     load_snapshot,
     save_generator,
 )
 from stylegan.augment import AdaptiveStrength, Augment
 from stylegan.critic import Augmentation, Critic
 from stylegan.errors import CheckpointError, ConfigError
+from stylegan.layers import fit_base
 from stylegan.parallel import process_group
 from stylegan.seeding import sample_z, stream
 from stylegan.training import PriorReport, PriorTrainer, train_prior
@@ -47,7 +47,9 @@ class TrainPriorJob(Job):
     parallel: ClassVar[bool] = True
 
     data: Path = opt(None, "Folder of pictures.", required=True)
-    resolution: str = opt("", "Side of the pictures; by default the transferred file's, or 64.")
+    resolution: str = opt(
+        "", "Side, or HEIGHTxWIDTH, of the pictures; by default the transferred file's, or 64."
+    )
     kimg: float = opt(1000.0, "Thousands of pictures to show.", min=0)
     batch: int = opt(16, "Pictures a step.", min=2)
     widths: str = opt(
@@ -101,8 +103,12 @@ class TrainPriorJob(Job):
 
     def generator_config(self, given: GeneratorConfig | None) -> GeneratorConfig:
         """Return the sizes of the generator: the file's `given`, but for what the job states."""
-        size = self._size(64 if given is None else given.img_resolution)
-        config = GeneratorConfig(img_resolution=size) if given is None else resized(given, size)
+        size = self.img_size() or ((64, 64) if given is None else given.img_size)
+        resolution, base = fit_base(*size)
+        if given is None:
+            config = GeneratorConfig(img_resolution=resolution, base=base)
+        else:
+            config = resized(given, resolution, base)
         stated: dict[str, Any] = {}
         if widths := self.widths.partition("/")[0]:
             stated["channels"] = _channels(widths, config)
@@ -117,21 +123,28 @@ class TrainPriorJob(Job):
         self, generator: GeneratorConfig, given: DiscriminatorConfig | None
     ) -> DiscriminatorConfig:
         """Return the sizes of the discriminator: the file's, the job's, or the generator's."""
-        size, widths = generator.img_resolution, self.widths.partition("/")[2]
+        widths = self.widths.partition("/")[2]
         if given is not None:
-            config = resized(given, size)
+            config = resized(given, generator.img_resolution, generator.base)
         else:
             config = DiscriminatorConfig(
-                img_resolution=size, c_dim=generator.c_dim, channels=generator.channels
+                img_resolution=generator.img_resolution,
+                base=generator.base,
+                c_dim=generator.c_dim,
+                channels=generator.channels,
             )
         if not widths:
             return config
         return dataclasses.replace(config, channels=_channels(widths, config))
 
-    def _size(self, default: int) -> int:
+    def img_size(self) -> tuple[int, int] | None:
+        """Return the height and width that the job states."""
         if not self.resolution:
-            return default
-        return numbers("resolution", self.resolution)[0]
+            return None
+        sides = numbers("resolution", self.resolution, "x")
+        if len(sides) > 2:
+            raise ConfigError(f"--resolution {self.resolution}: give one side, or HEIGHTxWIDTH")
+        return sides[0], sides[-1]
 
 
 def _channels(widths: str, config: GeneratorConfig | DiscriminatorConfig) -> dict[int, int]:
@@ -145,11 +158,11 @@ def _channels(widths: str, config: GeneratorConfig | DiscriminatorConfig) -> dic
     return dict(zip(sorted(config.channels), given, strict=True))
 
 
-def numbers(flag: str, text: str) -> list[int]:
-    """Read comma-separated positive numbers of an option."""
-    parts = text.split(",")
+def numbers(flag: str, text: str, between: str = ",") -> list[int]:
+    """Read positive numbers of an option."""
+    parts = text.split(between)
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--{flag} {text}: give whole numbers above 0, separated by commas")
+        raise ConfigError(f"--{flag} {text}: give whole numbers above 0, with '{between}' between")
     return [int(part) for part in parts]
 
 
@@ -161,6 +174,14 @@ class Networks(NamedTuple):
     D: Discriminator
 
 
+class Given(NamedTuple):
+    """What a file to transfer from holds."""
+
+    G: Generator
+    G_ema: Generator
+    D: Discriminator | None
+
+
 def build_networks(job: TrainPriorJob) -> Networks:
     """Build fresh networks of the job's sizes, and fill them from the file it names, if any.
 
@@ -168,7 +189,7 @@ def build_networks(job: TrainPriorJob) -> Networks:
         CheckpointError: The file holds no such network, or one of other widths.
     """
     name = str(job.transfer)
-    given = None if job.transfer is None else load_snapshot(_weights_file(job.transfer))
+    given = None if job.transfer is None else _read(job.transfer)
     config = job.generator_config(None if given is None else given.G_ema.config)
     critic = job.discriminator_config(
         config, None if given is None or given.D is None else given.D.config
@@ -181,23 +202,25 @@ def build_networks(job: TrainPriorJob) -> Networks:
     return _filled(given, G, D, name)
 
 
-def _filled(given: Snapshot, G: Generator, D: Discriminator, name: str) -> Networks:
+def _filled(given: Given, G: Generator, D: Discriminator, name: str) -> Networks:
     average = copy.deepcopy(G)
     transfer_generator(given.G_ema, average, name)
-    transfer_generator(given.G or given.G_ema, G, name)
+    transfer_generator(given.G, G, name)
     if given.D is not None:
         transfer_discriminator(given.D, D, name)
     return Networks(G, average, D)
 
 
-def _weights_file(path: Path) -> Path:
-    """Return the newest checkpoint of a run directory, or the file itself."""
-    if not path.is_dir():
-        return path
-    newest = Run(path).latest_checkpoint()
-    if newest is None:
+def _read(path: Path) -> Given:
+    """Read a file of weights, or the newest checkpoint of a run directory."""
+    file = Run(path).latest_checkpoint() if path.is_dir() else path
+    if file is None:
         raise CheckpointError(f"{path}: holds no checkpoint; --transfer takes a file of weights")
-    return newest
+    found = load_snapshot(file)
+    G = found.G or found.G_ema
+    if not isinstance(G, Generator) or not isinstance(found.G_ema, Generator):
+        raise CheckpointError(f"{path}: not a StyleGAN2, and no other family is trained here")
+    return Given(G, found.G_ema, found.D)
 
 
 def build_augmentation(job: TrainPriorJob, device: torch.device) -> Augmentation | None:

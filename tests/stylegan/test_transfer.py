@@ -30,7 +30,7 @@ def make_generator(config: GeneratorConfig, seed: int = 0) -> Generator:
 
 def test_a_larger_generator_at_first_draws_the_enlarged_pictures() -> None:
     small = make_generator(SMALL)
-    config = resized(SMALL, 32)
+    config = resized(SMALL, 32, (4, 4))
     assert config.channels == {4: 8, 8: 6, 16: 6, 32: 3}
     large = make_generator(config, seed=1)
     transfer_generator(small, large, "small.pkl")
@@ -43,7 +43,7 @@ def test_a_larger_generator_at_first_draws_the_enlarged_pictures() -> None:
 
 
 def test_a_smaller_generator_draws_what_its_blocks_drew() -> None:
-    large = make_generator(resized(SMALL, 32))
+    large = make_generator(resized(SMALL, 32, (4, 4)))
     small = make_generator(SMALL, seed=1)
     transfer_generator(large, small, "large.pkl")
     z = sample_z(2, 8, stream(0, "z"))
@@ -56,7 +56,7 @@ def test_a_smaller_generator_draws_what_its_blocks_drew() -> None:
 def test_a_discriminator_carries_over_all_blocks_but_the_ones_that_read_pictures() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        small, large = Discriminator(CRITIC), Discriminator(resized(CRITIC, 32))
+        small, large = Discriminator(CRITIC), Discriminator(resized(CRITIC, 32, (4, 4)))
     fresh = {k: v.clone() for k, v in large.state_dict().items()}
     transfer_discriminator(small, large, "small.pkl")
     given = small.state_dict()
@@ -73,6 +73,7 @@ def test_a_discriminator_carries_over_all_blocks_but_the_ones_that_read_pictures
         ({"channels": {4: 8, 8: 4, 16: 6}}, "channels at 8 px 6 \\(here 4\\)"),
         ({"mapping_layers": 3}, "mapping_layers 2 \\(here 3\\)"),
         ({"architecture": "orig"}, "architecture skip"),
+        ({"base": (4, 6)}, "base \\(4, 4\\) \\(here \\(4, 6\\)\\)"),
         ({"c_dim": 2}, "c_dim 0 \\(here 2\\)"),
     ],
 )
