@@ -39,7 +39,7 @@ PRIOR_COMMANDS = {
     "info": Entry("prior_info", "InfoJob", "run_info", "Say what a file of weights holds."),
     "sample": Entry("prior", "SamplePriorJob", "sample_prior", "Draw samples and their codes."),
     "train": Entry("prior_train", "TrainPriorJob", "run_train_prior", "Train on pictures."),
-    "score": Entry("prior_score", "ScoreJob", "run_score", "Distance of samples and pictures."),
+    "evaluate": Entry("prior_evaluate", "EvaluateJob", "run_evaluate", "Judge a generator."),
     "mixing": Entry("prior_figures", "MixingJob", "run_mixing", "Mix coarse, middle, fine styles."),
     "truncation": Entry("prior_figures", "TruncationJob", "run_truncation", "Sweep truncation."),
     "noise": Entry("prior_figures", "NoiseJob", "run_noise", "Show what noise adds, and where."),

@@ -1,13 +1,12 @@
 """How far two sets of pictures are apart, as distributions of features."""
 
+from typing import NamedTuple
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_smis.metrics.neighbours import check_sets
 from stylegan.errors import ShapeError
-from stylegan.lite0 import Lite0
-
-LITE0_SIZE = 128
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -24,11 +23,9 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Raises:
         ShapeError: The widths differ, or a set has fewer than two rows.
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ShapeError(
-            f"features of {list(a.shape)} and {list(b.shape)}; give [N, D] and [M, D], at least "
-            "two rows each"
-        )
+    check_sets(a, b)
+    if min(len(a), len(b)) < 2:
+        raise ShapeError(f"{len(a)} and {len(b)} rows of features; give at least two rows each")
     a, b = a.double(), b.double()
     cov_a, cov_b = torch.cov(a.t()), torch.cov(b.t())
     root = _sqrt_psd(cov_a)
@@ -44,15 +41,51 @@ def _sqrt_psd(matrix: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.t()
 
 
-@torch.no_grad()
-def lite0_features(images: Tensor, backbone: Lite0, *, batch: int = 32) -> Tensor:
-    """Return one feature vector [N, 320] a picture: lite0's last map, averaged over space.
+class KernelDistance(NamedTuple):
+    """An unbiased estimate, which may be below 0, and its standard error."""
 
-    `images` [N, 3, H, W] in [-1, 1] are brought to 128 px bilinearly (antialiased).
+    value: float
+    error: float
+
+
+def kernel_distance(a: Tensor, b: Tensor, gen: torch.Generator, *, block: int) -> KernelDistance:
+    """Return the kernel distance of two sets of features (KID, Binkowski et al. 2018).
+
+    It is the squared maximum mean discrepancy under `k(x, y) = (x.y / D + 1)^3`, estimated without
+    bias on disjoint blocks of both sets: the mean over the blocks, and its standard error. As with
+    the Frechet distance, quote the feature space with it; the scale is the space's own.
+
+    Args:
+        a: Features [N, D] of the first set.
+        b: Features [M, D] of the second.
+        gen: Shuffles the rows into blocks; on the CPU.
+        block: Rows of each set in a block; at least 2, and at most half of either set.
+
+    Raises:
+        ShapeError: The widths differ, or the sets hold fewer than two blocks.
     """
-    size = (LITE0_SIZE, LITE0_SIZE)
-    rows = []
-    for part in torch.split(images, batch):
-        big = F.interpolate(part, size=size, mode="bilinear", antialias=True)
-        rows.append(backbone.features(big)[-1].mean(dim=(2, 3)))
-    return torch.cat(rows)
+    check_sets(a, b)
+    blocks = min(len(a), len(b)) // max(block, 1)
+    if block < 2 or blocks < 2:
+        raise ShapeError(
+            f"{len(a)} and {len(b)} rows in blocks of {block}; blocks hold at least 2 rows, and "
+            "there are at least two of them"
+        )
+    parts = []
+    for features in (a, b):
+        rows = torch.randperm(len(features), generator=gen)[: blocks * block].to(features.device)
+        parts.append(features[rows].double().view(blocks, block, -1))
+    values = torch.stack([_unbiased_mmd(x, y) for x, y in zip(*parts, strict=True)])
+    return KernelDistance(float(values.mean()), float(values.std() / blocks**0.5))
+
+
+def _unbiased_mmd(x: Tensor, y: Tensor) -> Tensor:
+    """Return the squared discrepancy of `x` and `y`, both [m, D] (equation 4)."""
+    m = len(x)
+    kernels = _kernel(x, x) + _kernel(y, y)
+    within = (kernels.sum() - kernels.trace()) / (m * (m - 1))  # no row with itself
+    return within - 2 * _kernel(x, y).mean()
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.t() / x.shape[1] + 1) ** 3

@@ -267,13 +267,13 @@ def test_prior_train_resumes_and_its_snapshot_loads(pairs: Path, tmp_path: Path)
         assert torch.equal(value, b.state_dict()[name]), name
 
 
-def test_rendered_faces_are_pairs_and_score_a_prior(prior_file: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "faces"
-    call("faces", "render", folder, "--count", 4, "--size", 32, "--seed", 7)
-    assert len(load_pairs(folder).pairs) == 4
-    text = call("prior", "score", "--prior", prior_file, "--data", folder, "--count", 4).stdout
-    score = dict(line.split(maxsplit=1) for line in text.splitlines() if "distance" in line)
-    assert float(score["frechet_distance_lite0"]) > 0
+def test_rendered_faces_are_pairs_and_judge_a_prior(prior_file: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "faces", tmp_path / "out"
+    call("faces", "render", folder, "--count", 8, "--size", 32, "--seed", 7)
+    assert len(load_pairs(folder).pairs) == 8
+    args = ("--prior", prior_file, "--data", folder, "--metrics", "fd")
+    call("prior", "evaluate", *args, "--out", out)
+    assert json.loads((out / "result.json").read_text())["frechet_distance_lite0"] > 0
     call("faces", "render", folder, "--count", 1, code=1)  # the folder exists
 
 
