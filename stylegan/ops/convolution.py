@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan.errors import ShapeError
+from stylegan.ops.bias_act import bias_act
 from stylegan.ops.upfirdn2d import Scale, _borders, upfirdn2d
 
 
@@ -91,6 +92,10 @@ def modulated_conv2d(
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
     flip_weight: bool = True,
+    bias: Tensor | None = None,
+    act: str = "linear",
+    gain: float = 1.0,
+    clamp: float | None = None,
 ) -> Tensor:
     """Convolve with weights scaled per sample and input channel (StyleGAN2, section 2.2).
 
@@ -109,6 +114,10 @@ def modulated_conv2d(
         resample_filter: FIR filter of the resampling.
         demodulate: Scale each output channel to the variance of the input.
         flip_weight: Correlate; False convolves.
+        bias: Added after the noise, [C_out]; or None.
+        act: Activation after the bias, as in `bias_act`.
+        gain: Factor after the activation.
+        clamp: Bound on the magnitude of the result, or None.
 
     Returns:
         [N, C_out, H * up / down, W * up / down]. Differentiable twice.
@@ -121,13 +130,12 @@ def modulated_conv2d(
             f"styles {list(styles.shape)} do not fit pictures {list(x.shape)}; "
             f"expected {list(x.shape[:2])}"
         )
-    x = x * styles.to(x.dtype)[:, :, None, None]
+    x = bias_act(x, scale=styles)
     x = conv2d_resample(
         x, weight, f=resample_filter, up=up, down=down, padding=padding, flip_weight=flip_weight
     )
-    if demodulate:
-        x = x * demodulation(weight, styles).to(x.dtype)[:, :, None, None]
-    return x if noise is None else x + noise.to(x.dtype)
+    scale = demodulation(weight, styles) if demodulate else None
+    return bias_act(x, bias, act=act, gain=gain, clamp=clamp, scale=scale, noise=noise)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Upsample, pad, filter, downsample: the resampler of StyleGAN."""
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan.errors import ShapeError
+from stylegan.ops import native
+from stylegan.ops.build import uses_native
 
 Scale = int | Sequence[int]
 
@@ -82,20 +85,39 @@ def upfirdn2d(
         raise ShapeError(f"expected pictures [N, C, H, W], got {list(x.shape)}")
     up_x, up_y = _pair(up)
     down_x, down_y = _pair(down)
-    taps = x.new_ones(1, 1) if f is None else f.to(x.dtype)
+    around = _borders(padding)
+    height = x.shape[2] * up_y + around[2] + around[3]
+    width = x.shape[3] * up_x + around[0] + around[1]
+    taps_x, taps_y = (1, 1) if f is None else _taps(f)
+    if height < taps_y or width < taps_x:
+        raise ShapeError(
+            f"a filter of {taps_y}x{taps_x} taps does not fit a padded picture of {height}x{width}"
+        )
+    f = torch.ones(1, 1, device=x.device) if f is None else f
+    if x.numel() > 0 and uses_native(x):
+        taps = _separate(f)
+        if taps is not None:
+            taps = (taps[0] * gain, taps[1])
+            return native.upfirdn2d(x, taps, (up_x, up_y), (down_x, down_y), around, flip_filter)
+    return _reference(x, f, (up_x, up_y), (down_x, down_y), around, flip_filter, gain)
+
+
+def _reference(
+    x: Tensor,
+    f: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    """Do the four steps one by one, in plain torch."""
+    down_x, down_y = down
+    taps = f.to(x.dtype)
     if not flip_filter:
         taps = taps.flip(list(range(taps.ndim)))
     taps = taps * gain ** (taps.ndim / 2)
-
-    x = _insert_zeros(x, up_x, up_y)
-    left, right, top, bottom = _borders(padding)
-    x = F.pad(x, [left, right, top, bottom])
-    kernel = (taps.shape[0], taps.shape[-1])
-    if x.shape[2] < kernel[0] or x.shape[3] < kernel[1]:
-        raise ShapeError(
-            f"a filter of {kernel[0]}x{kernel[1]} taps does not fit a padded picture of "
-            f"{x.shape[2]}x{x.shape[3]}"
-        )
+    x = F.pad(_insert_zeros(x, *up), list(padding))
     channels = x.shape[1]
     if taps.ndim == 1:
         column = taps[None, None, :, None].expand(channels, 1, -1, 1)
@@ -106,6 +128,25 @@ def upfirdn2d(
         return x[:, :, ::down_y, ::down_x] * taps
     weight = taps[None, None].expand(channels, 1, -1, -1)
     return F.conv2d(x, weight, stride=(down_y, down_x), groups=channels)
+
+
+def _separate(f: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the taps (x, y) whose outer product is the filter, or None if there are none."""
+    if f.ndim == 1:
+        return f, f
+    return _factors(tuple(map(tuple, f.tolist())))
+
+
+@functools.lru_cache(maxsize=64)
+def _factors(rows: tuple[tuple[float, ...], ...]) -> tuple[Tensor, Tensor] | None:
+    f = torch.tensor(rows, dtype=torch.float64)
+    total = f.sum()
+    if total == 0:
+        return None
+    x, y = f.sum(dim=0) / total, f.sum(dim=1)
+    if not torch.allclose(torch.outer(y, x), f, rtol=1e-6, atol=0.0):
+        return None
+    return x.float(), y.float()
 
 
 def filter2d(
