@@ -113,6 +113,7 @@ def _cropped(rng: np.random.RandomState, style: str, roots: Roots, side: Array) 
     long = {"fade": 0.22, "short": 0.32, "parted": 0.55, "quiff": 0.60}[style]
     high = {"fade": 0.07, "short": 0.12, "parted": 0.13, "quiff": 0.16}[style]
     high *= rng.uniform(0.7, 1.3)
+    crown = crown - _Z * 0.6 * front * smoothstep(0.25, 0.0, roots.field)[:, None]
     flow = top * crown + (1 - top) * down
     if style == "quiff":
         rise = 0.04 + top * high * (0.6 + 1.1 * front)
@@ -288,6 +289,7 @@ def grow_hair(
     )
     points, outward = grow(growth, skull, grown.steps)
     if grown.gather:
-        points = gather_locks(points, lock, grown.gather)
+        loose = np.where(fringe, 0.3, smoothstep(0.0, 0.25, roots.field))
+        points = gather_locks(points, lock, (grown.gather * loose).astype(as_float))
     tone = (mates[:, 0] - 0.5) * 0.7 + rng.uniform(-0.15, 0.15, total)
     return Strands(points, outward, layer, tone, _fade_ends(roots, hair.style, grown.steps))

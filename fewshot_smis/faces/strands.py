@@ -110,7 +110,7 @@ def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals:
                 least = g.window[cell] * (1 - share) + g.window[cell + 1] * share
                 azimuth = np.arctan2(bx * g.side[s], bz)
                 if -1.6 < azimuth < least:
-                    azimuth += 0.6 * (least - azimuth)
+                    azimuth += 0.8 * (least - azimuth)
                     far = np.sqrt(bx * bx + bz * bz)
                     x = center[0] + g.side[s] * np.sin(azimuth) * far * radius[0]
                     z = center[2] + np.cos(azimuth) * far * radius[2]
@@ -136,15 +136,26 @@ def grow(growth: Growth, skull: Skull, count: int) -> tuple[Array, Array]:
     return points, normals
 
 
-def gather_locks(points: Array, lock: Array, strength: float) -> Array:
-    """Draw `points` [S,K,3] towards the mean of their `lock` [S] int, more so at the tips."""
-    size = np.maximum(np.bincount(lock), 1)
-    count = points.shape[1]
-    pull = strength * np.linspace(0, 1, count) ** 0.7
-    flat = points.reshape(len(points), -1)
-    total = np.stack([np.bincount(lock, column) for column in flat.T], 1)
-    mean = (total / size[:, None])[lock].reshape(points.shape)
-    gathered: Array = (points + (mean - points) * pull[:, None]).astype(np.float32)
+def fill_means(points: Array, lock: Array, total: Array) -> None:
+    """Write the mean strand [L,K,3] of each lock; `total` begins as zeros."""
+    members = np.zeros(total.shape[0], np.float32)
+    for s in range(points.shape[0]):
+        members[lock[s]] += 1
+        total[lock[s]] += points[s]
+    for n in range(total.shape[0]):
+        total[n] /= max(members[n], 1)
+
+
+def gather_locks(points: Array, lock: Array, strength: Array) -> Array:
+    """Draw `points` [S,K,3] towards the mean of their `lock` [S] int, more so at the tips.
+
+    `strength` [S] is 0..1, the share of the way that tips go.
+    """
+    mean = np.zeros((lock.max() + 1, *points.shape[1:]), np.float32)
+    compiled(fill_means)(points, lock, mean)
+    pull = np.linspace(0, 1, points.shape[1], dtype=np.float32) ** 0.7
+    share = strength[:, None].astype(np.float32) * pull
+    gathered: Array = points + (mean[lock] - points) * share[..., None]
     return gathered
 
 
