@@ -17,20 +17,27 @@ if TYPE_CHECKING:
         save_generator,
     )
     from stylegan.discriminator import Discriminator, DiscriminatorConfig
-    from stylegan.stylegan2 import Generator, GeneratorConfig, Rendering
+    from stylegan.prior import Prior, PriorConfig, Rendering
+    from stylegan.stylegan2 import Generator, GeneratorConfig
+    from stylegan.stylegan3 import StyleGAN3, StyleGAN3Config, user_transform
 
 _WHERE = {
     "Discriminator": "stylegan.discriminator",
     "DiscriminatorConfig": "stylegan.discriminator",
     "Generator": "stylegan.stylegan2",
     "GeneratorConfig": "stylegan.stylegan2",
-    "Rendering": "stylegan.stylegan2",
+    "Prior": "stylegan.prior",
+    "PriorConfig": "stylegan.prior",
+    "Rendering": "stylegan.prior",
     "Snapshot": "stylegan.checkpoint",
+    "StyleGAN3": "stylegan.stylegan3",
+    "StyleGAN3Config": "stylegan.stylegan3",
     "convert": "stylegan.checkpoint",
     "describe": "stylegan.checkpoint",
     "load_generator": "stylegan.checkpoint",
     "load_snapshot": "stylegan.checkpoint",
     "save_generator": "stylegan.checkpoint",
+    "user_transform": "stylegan.stylegan3",
 }
 
 __all__ = [
@@ -38,13 +45,18 @@ __all__ = [
     "DiscriminatorConfig",
     "Generator",
     "GeneratorConfig",
+    "Prior",
+    "PriorConfig",
     "Rendering",
     "Snapshot",
+    "StyleGAN3",
+    "StyleGAN3Config",
     "convert",
     "describe",
     "load_generator",
     "load_snapshot",
     "save_generator",
+    "user_transform",
 ]
 
 

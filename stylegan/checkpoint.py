@@ -12,15 +12,16 @@ from stylegan.discriminator import Discriminator
 from stylegan.errors import CheckpointError, ConfigError
 from stylegan.files import json_text, write_tensors, write_torch
 from stylegan.formats import ALL_PARTS, Checkpoint, read_checkpoint
+from stylegan.prior import Prior
 from stylegan.rosinality import discriminator_to_rosinality, generator_to_rosinality
 from stylegan.seeding import sample_z, stream
 from stylegan.sizes import (
+    DESIGNED,
     GeneratorWeights,
     build_discriminator,
     build_generator,
     num_parameters,
 )
-from stylegan.stylegan2 import Generator
 
 TARGETS = ("safetensors", "rosinality", "nvidia-state")
 _W_AVG_SAMPLES, _CHUNK = 10_000, 1_000
@@ -30,16 +31,16 @@ _log = logging.getLogger(__name__)
 class Snapshot(NamedTuple):
     """The networks of a training snapshot; sample from `G_ema`, resume from all three."""
 
-    G_ema: Generator
-    G: Generator | None
+    G_ema: Prior
+    G: Prior | None
     D: Discriminator | None
 
 
-def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Generator:
+def load_generator(path: str | Path, device: torch.device | str = "cpu") -> Prior:
     """Load the averaged generator of a checkpoint.
 
-    Opens NVIDIA's .pkl (stylegan2-ada-pytorch, and the StyleGAN2 of stylegan3's repository),
-    rosinality .pt, the decoder of pSp .pt, state dicts in NVIDIA's names, and .safetensors. Sizes
+    Opens NVIDIA's .pkl (stylegan2-ada-pytorch and stylegan3, T and R), rosinality .pt, the decoder
+    of pSp .pt, genforce's StyleGAN1 .pth, state dicts in NVIDIA's names, and .safetensors. Sizes
     are read off the weights. A file without an average latent gets the mean of 10,000 mapped
     latents of a fixed random stream.
 
@@ -67,7 +68,7 @@ def load_snapshot(path: str | Path) -> Snapshot:
 
 
 def save_generator(
-    generator: Generator,
+    generator: Prior,
     path: str | Path,
     *,
     half: bool = False,
@@ -91,7 +92,7 @@ def save_generator(
         state = {k: _to_half(k, t, path) for k, t in state.items()}
     header = {
         **(notes or {}),
-        "kind": "stylegan2-generator",
+        "kind": f"{generator.config.family}-generator",
         "config": json_text(generator.config.to_dict()),
     }
     write_tensors(path, state, header)
@@ -119,6 +120,11 @@ def convert(
     src, dst = Path(src), Path(dst)
     parts = ALL_PARTS if to == "rosinality" else ("G_ema",)
     found = read_checkpoint(src, parts)
+    family = found.G_ema.config.family
+    if to == "rosinality" and family != "stylegan2":
+        raise CheckpointError(
+            f"{src}: a {family} generator has no rosinality form; convert it to safetensors instead"
+        )
     snapshot = _snapshot(found, str(src))
     if to == "safetensors":
         save_generator(snapshot.G_ema, dst, half=half, notes=found.notes)
@@ -143,13 +149,14 @@ def describe(path: str | Path) -> dict[str, Any]:
     found = read_checkpoint(Path(path))
     config, state = found.G_ema
     sizes = config.to_dict()
-    del sizes["resample_filter"]
+    sizes.pop("resample_filter", None)
     return {
         "format": found.format,
+        "family": config.family,
         **sizes,
         "num_ws": config.num_ws,
         "parameters": num_parameters(state),
-        "dtype": str(state["synthesis.b4.conv1.weight"].dtype).removeprefix("torch."),
+        "dtype": str(next(t for t in state.values() if t.ndim == 4).dtype).removeprefix("torch."),
         "has_w_avg": "mapping.w_avg" in state,
         "has_g": found.G is not None,
         "has_d": found.D is not None,
@@ -158,7 +165,7 @@ def describe(path: str | Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def estimate_w_avg(generator: Generator) -> Tensor:
+def estimate_w_avg(generator: Prior) -> Tensor:
     """Return the mean w [D] of 10,000 latents of a fixed stream, over all classes in turn."""
     gen = stream(0, "w_avg")
     total = torch.zeros(generator.w_dim, dtype=torch.float64)
@@ -180,7 +187,7 @@ def _snapshot(found: Checkpoint, source: str) -> Snapshot:
     )
 
 
-def _generator(weights: GeneratorWeights, source: str) -> Generator:
+def _generator(weights: GeneratorWeights, source: str) -> Prior:
     net = build_generator(weights, source)
     if "mapping.w_avg" not in weights.state:
         net.mapping.w_avg.copy_(estimate_w_avg(net))
@@ -188,7 +195,7 @@ def _generator(weights: GeneratorWeights, source: str) -> Generator:
 
 
 def _to_half(name: str, tensor: Tensor, path: Path) -> Tensor:
-    if tensor.ndim < 2 or name.endswith("resample_filter"):
+    if tensor.ndim < 2 or name.rpartition(".")[2] in DESIGNED:
         return tensor
     half = tensor.half()
     if not torch.isfinite(half).all():

@@ -16,6 +16,7 @@ from stylegan import nvidia, rosinality
 from stylegan.discriminator import DiscriminatorConfig
 from stylegan.errors import CheckpointError, FewshotError
 from stylegan.files import Container, container_of, read_tensors, read_torch
+from stylegan.prior import PriorConfig
 from stylegan.safe_pickle import Record, read_pickle
 from stylegan.sizes import (
     DiscriminatorWeights,
@@ -24,12 +25,14 @@ from stylegan.sizes import (
     generator_weights,
 )
 from stylegan.stylegan2 import GeneratorConfig
+from stylegan.stylegan3 import StyleGAN3Config
+from stylegan.stylegan3_sizes import stylegan3_config
 
 ALL_PARTS = ("G_ema", "G", "D")
+FAMILIES: tuple[type[PriorConfig], ...] = (GeneratorConfig, StyleGAN3Config)
 _PROGRESS = ("kimg", "cur_nimg", "step", "iter", "iteration", "epoch")
 
 _UNREAD = (
-    ("StyleGAN3", r"(^|\.)synthesis\.input\.(freqs|transform|weight)$"),
     ("StyleGAN1 in genforce's layout", r"(^|\.)synthesis\.layer0\.epilogue\."),
     ("StyleGAN2 in genforce's layout", r"(^|\.)synthesis\.early_layer\."),
     ("StyleGAN1 in genforce's layout", r"(^|\.)mapping\.dense0\."),
@@ -105,6 +108,9 @@ def _read_nvidia(opened: _Opened) -> Checkpoint:
 def _nvidia_generator(network: Record, source: str) -> GeneratorWeights:
     state = nvidia.state_of(network, source)
     _refuse_unread(state, source)
+    if _is_stylegan3(state):
+        arguments = nvidia.attribute(network, "synthesis", "_init_kwargs")
+        return GeneratorWeights(stylegan3_config(state, source, arguments), state)
     clamp = nvidia.attribute(network, "synthesis.b4.conv1", "conv_clamp")
     return generator_weights(state, source, conv_clamp=clamp)
 
@@ -171,15 +177,29 @@ def _rosinality_discriminator(state: Mapping[str, Tensor], source: str) -> Discr
 
 def _read_native(opened: _Opened) -> Checkpoint:
     metadata, source = opened.metadata, opened.source
-    weights = generator_weights(_unwrapped(opened.content), source)
+    state = _unwrapped(opened.content)
     if "config" in metadata:
-        try:
-            config = GeneratorConfig.from_dict(json.loads(metadata["config"]))
-        except (ValueError, TypeError, FewshotError) as err:
-            raise CheckpointError(f"{source}: its header does not describe it ({err})") from err
-        weights = GeneratorWeights(config, weights.state)
+        weights = _described_weights(metadata, state, source)
+    elif _is_stylegan3(state):
+        weights = GeneratorWeights(stylegan3_config(state, source), state)
+    else:
+        weights = generator_weights(state, source)
     notes = {k: v for k, v in metadata.items() if k not in ("config", "kind", "format")}
     return Checkpoint("", weights, None, None, notes)
+
+
+def _described_weights(
+    metadata: Mapping[str, str], state: dict[str, Tensor], source: str
+) -> GeneratorWeights:
+    """Take the sizes from the header, which knows what the weights do not tell."""
+    kind = metadata.get("kind", "").removesuffix("-generator")
+    family = next((f for f in FAMILIES if f.family == kind), GeneratorConfig)
+    if family is GeneratorConfig:
+        state = generator_weights(state, source).state
+    try:
+        return GeneratorWeights(family.from_dict(json.loads(metadata["config"])), state)
+    except (ValueError, TypeError, FewshotError) as err:
+        raise CheckpointError(f"{source}: its header does not describe it ({err})") from err
 
 
 def _read_training(opened: _Opened) -> Checkpoint:
@@ -233,6 +253,14 @@ def _is_psp(content: Any) -> bool:
     )
 
 
+def _is_stylegan3(content: Any) -> bool:
+    return _has(content, "synthesis.input.freqs")
+
+
+def _is_native(content: Any) -> bool:
+    return _has(content, "synthesis.b4.const") or _is_stylegan3(content)
+
+
 def _is_training(content: Any) -> bool:
     return isinstance(content, Mapping) and content.keys() >= {"G", "G_ema", "D", "opt_G"}
 
@@ -243,7 +271,7 @@ _LAYOUTS = (
     _Layout("rosinality", _is_rosinality, _read_rosinality),
     _Layout("pSp decoder", _is_psp, _read_psp),
     _Layout("rosinality state dict", _is_bare_rosinality, _read_bare_rosinality),
-    _Layout("NVIDIA-named state dict", lambda c: _has(c, "synthesis.b4.const"), _read_native),
+    _Layout("NVIDIA-named state dict", _is_native, _read_native),
 )
 
 

@@ -14,9 +14,12 @@ from stylegan.discriminator import Discriminator, DiscriminatorConfig
 from stylegan.errors import CheckpointError, ConfigError, FewshotError
 from stylegan.layers import resolutions
 from stylegan.ops import setup_filter
+from stylegan.prior import Prior, PriorConfig
 from stylegan.stylegan2 import Generator, GeneratorConfig
+from stylegan.stylegan3 import StyleGAN3, StyleGAN3Config
 
-BUFFERS = ("resample_filter", "noise_const", "w_avg")
+DESIGNED = ("resample_filter", "up_filter", "down_filter", "freqs", "phases", "transform")
+BUFFERS = (*DESIGNED, "noise_const", "w_avg", "magnitude_ema")
 _TAPS = (1.0, 3.0, 3.0, 1.0)
 _WHOLE_BATCH = 2**20  # a statistic over any batch, as `group_size=None` means at NVIDIA
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -25,7 +28,7 @@ _Net = TypeVar("_Net", bound=nn.Module)
 class GeneratorWeights(NamedTuple):
     """A generator that is not built yet: its sizes and its state dict, float32 or float16."""
 
-    config: GeneratorConfig
+    config: PriorConfig
     state: dict[str, Tensor]
 
 
@@ -117,7 +120,7 @@ def discriminator_weights(
     return DiscriminatorWeights(config, _complete(state, config.resample_filter, "", sizes))
 
 
-def build_generator(weights: GeneratorWeights, source: str) -> Generator:
+def build_generator(weights: GeneratorWeights, source: str) -> Prior:
     """Build the network on the CPU: float32, eval mode, no gradients.
 
     A missing `w_avg` stays zero; `source` names the weights in errors.
@@ -128,8 +131,17 @@ def build_generator(weights: GeneratorWeights, source: str) -> Generator:
     state = dict(weights.state)
     state.setdefault("mapping.w_avg", torch.zeros(weights.config.w_dim))
     with torch.random.fork_rng(devices=[]):  # initial values, soon replaced, cost no one a draw
-        net = Generator(weights.config)
+        net = new_generator(weights.config)
     return _fill(net, state, source)
+
+
+def new_generator(config: PriorConfig) -> Prior:
+    """Return a fresh network of the family that the configuration belongs to."""
+    if isinstance(config, StyleGAN3Config):
+        return StyleGAN3(config)
+    if isinstance(config, GeneratorConfig):
+        return Generator(config)
+    raise ConfigError(f"no generator is built from a {type(config).__name__}")
 
 
 def build_discriminator(weights: DiscriminatorWeights, source: str) -> Discriminator:
@@ -156,7 +168,7 @@ def _fill(net: _Net, state: Mapping[str, Tensor], source: str) -> _Net:
         what = f"lacks '{missing[0]}'" if missing else f"has an unknown tensor '{unknown[0]}'"
         raise CheckpointError(
             f"{source}: {what} ({len(missing)} missing, {len(unknown)} unknown); "
-            "this is not a StyleGAN2 of a known layout"
+            "this is not a StyleGAN of a known layout"
         )
     for name, tensor in expected.items():
         if tensor.shape != state[name].shape:

@@ -5,45 +5,34 @@ Parameter names are those of NVIDIA's PyTorch code, so that its state dicts load
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from stylegan.errors import ConfigError, ShapeError
+from stylegan.errors import ConfigError
 from stylegan.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
     MappingNetwork,
-    activate,
     block_size,
     default_channels,
     resolutions,
 )
 from stylegan.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
+from stylegan.prior import Prior, PriorConfig, Rendering, Synthesis
 from stylegan.seeding import Source, randn
 
 ARCHITECTURES = ("skip", "resnet", "orig")
-NOISE_MODES = ("const", "none", "random")
-
-
-class Rendering(NamedTuple):
-    """What synthesis gives: pictures, and the features asked for."""
-
-    img: Tensor  # [N, img_channels, H, W], about [-1, 1]
-    feats: dict[int, Tensor]  # resolution -> [N, C, h, w], what labelers read
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
+class GeneratorConfig(PriorConfig):
     """The sizes a StyleGAN2 generator is built from."""
 
-    img_resolution: int
-    z_dim: int = 512
-    w_dim: int = 512
-    c_dim: int = 0  # width of the condition; 0 for an unconditional network
-    img_channels: int = 3
+    family: ClassVar[str] = "stylegan2"
+
     mapping_layers: int = 8
     channels: dict[int, int] = field(default_factory=dict)  # resolution -> width; {} is config F
     base: tuple[int, int] = (4, 4)  # height and width of the first block; each next doubles them
@@ -81,15 +70,7 @@ class GeneratorConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {**asdict(self), "channels": {str(r): n for r, n in self.channels.items()}}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "GeneratorConfig":
-        """Rebuild a configuration from `to_dict`."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"generator configuration: {error}") from error
+        return {**super().to_dict(), "channels": {str(r): n for r, n in self.channels.items()}}
 
 
 class SynthesisLayer(nn.Module):
@@ -247,13 +228,14 @@ class SynthesisBlock(nn.Module):
         return x, img
 
 
-class SynthesisNetwork(nn.Module):
+class SynthesisNetwork(Synthesis):
     """ws [N, num_ws, w_dim] -> Rendering."""
 
     def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.num_ws, self.w_dim = config.num_ws, config.w_dim
+        super().__init__(config)
         self.block_resolutions = resolutions(config.img_resolution)
+        doubled = [res for res in self.block_resolutions for _ in range(2)]
+        self.layer_resolutions = (*doubled[1:], doubled[-1])  # the last is the to-RGB
         for res in self.block_resolutions:
             setattr(self, f"b{res}", SynthesisBlock(res, config))
 
@@ -283,7 +265,7 @@ class SynthesisNetwork(nn.Module):
             ConfigError: `noise_mode` is unknown.
         """
         wanted = set(feature_resolutions)
-        self._check(ws, noise_mode, wanted)
+        self.check(ws, noise_mode, wanted)
         layers = ws.unbind(dim=1)
         x, img, at = None, None, 0
         feats = {}
@@ -295,45 +277,19 @@ class SynthesisNetwork(nn.Module):
                 feats[res] = x
         return Rendering(cast(Tensor, img), feats)  # the last block always has a to-RGB
 
-    def _check(self, ws: Tensor, noise_mode: str, wanted: set[int]) -> None:
-        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise ShapeError(
-                f"codes are {list(ws.shape)}, but this network takes "
-                f"[N, {self.num_ws}, {self.w_dim}]; were they made with another generator?"
-            )
-        if noise_mode not in NOISE_MODES:
-            raise ConfigError(
-                f"unknown noise mode '{noise_mode}'; choose from {', '.join(NOISE_MODES)}"
-            )
-        if not wanted <= set(self.block_resolutions):
-            missing = sorted(wanted - set(self.block_resolutions))
-            raise ShapeError(
-                f"no features of {missing} px in a network with blocks {self.block_resolutions}"
-            )
 
-
-class Generator(nn.Module):
+class Generator(Prior):
     """StyleGAN2: `mapping` (z -> ws) and `synthesis` (ws -> picture and features)."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.z_dim, self.w_dim, self.c_dim = config.z_dim, config.w_dim, config.c_dim
-        self.num_ws = config.num_ws
-        self.img_resolution, self.img_channels = config.img_resolution, config.img_channels
-        self.synthesis = SynthesisNetwork(config)
-        self.mapping = MappingNetwork(
-            config.z_dim, config.c_dim, config.w_dim, self.num_ws, num_layers=config.mapping_layers
-        )
+    config: GeneratorConfig
 
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: str = "const",
-    ) -> Tensor:
-        """Draw pictures [N, img_channels, H, W] from latents `z` [N, z_dim]."""
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
-        return self.synthesis(ws, noise_mode=noise_mode).img
+    def __init__(self, config: GeneratorConfig) -> None:
+        synthesis = SynthesisNetwork(config)
+        mapping = MappingNetwork(
+            config.z_dim,
+            config.c_dim,
+            config.w_dim,
+            config.num_ws,
+            num_layers=config.mapping_layers,
+        )
+        super().__init__(config, synthesis=synthesis, mapping=mapping)

@@ -2,6 +2,8 @@
 
 from stylegan.ops.bias_act import ACTIVATIONS, bias_act
 from stylegan.ops.convolution import conv2d_resample, modulated_conv2d
+from stylegan.ops.filtered_lrelu import filtered_lrelu
+from stylegan.ops.lowpass import design_lowpass
 from stylegan.ops.upfirdn2d import (
     downsample2d,
     filter2d,
@@ -14,8 +16,10 @@ __all__ = [
     "ACTIVATIONS",
     "bias_act",
     "conv2d_resample",
+    "design_lowpass",
     "downsample2d",
     "filter2d",
+    "filtered_lrelu",
     "modulated_conv2d",
     "setup_filter",
     "upfirdn2d",

@@ -280,11 +280,11 @@ def test_unknown_activation_is_refused(tmp_path):
         stylegan.load_generator(dump_to(tmp_path / "n.pkl", net))
 
 
-def test_stylegan3_pickle_is_named(tmp_path):
+def test_stylegan3_pickle_without_its_layers_is_named(tmp_path):
     G = tiny_generator()
     G.synthesis.input = torch.nn.Module()
     G.synthesis.input.register_buffer("freqs", torch.ones(4, 2))
-    with pytest.raises(CheckpointError, match="a StyleGAN3 checkpoint, which this version does"):
+    with pytest.raises(CheckpointError, match=r"sg3\.pkl: looks like a StyleGAN3, but"):
         stylegan.load_generator(dump_to(tmp_path / "sg3.pkl", {"G_ema": persistent(G)}))
 
 
@@ -460,7 +460,10 @@ def test_whole_modules_need_code_and_are_refused(tmp_path):
         ({"state_dict": {"layer1.0.conv1.weight": torch.ones(2)}}, "not a StyleGAN2 generator"),
         ({"note": "hello"}, "holds no tensors"),
         ([1, 2], "holds no tensors"),
-        ({"synthesis.input.freqs": torch.ones(2)}, "a StyleGAN3 checkpoint"),
+        (
+            {"synthesis.input.freqs": torch.ones(2)},
+            "looks like a StyleGAN3, but holds no synthesis layers",
+        ),
         ({"generator": {"mapping.dense0.weight": torch.ones(2)}}, "StyleGAN1 in genforce's"),
         ({"d": {"final_conv.0.weight": torch.ones(2)}}, "a discriminator but no generator"),
     ],

@@ -1,0 +1,127 @@
+"""What every StyleGAN generator is to the rest of the method: a mapping and a synthesis network.
+
+`StyleGAN1`, `Generator` (StyleGAN2) and `StyleGAN3` are `Prior`s; labelers, inversion, encoder
+training and synthesis take any of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+
+from stylegan.errors import ConfigError, ShapeError
+from stylegan.layers import MappingNetwork
+
+NOISE_MODES = ("const", "none", "random")
+_Config = TypeVar("_Config", bound="PriorConfig")
+
+
+class Rendering(NamedTuple):
+    """What synthesis gives: pictures, and the features asked for."""
+
+    img: Tensor  # [N, img_channels, H, W], about [-1, 1]
+    feats: dict[int, Tensor]  # resolution -> [N, C, h, w], what labelers read
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """The sizes all generators have."""
+
+    family: ClassVar[str]  # "stylegan1", "stylegan2" or "stylegan3"
+
+    img_resolution: int
+    z_dim: int = 512
+    w_dim: int = 512
+    c_dim: int = 0  # width of the condition; 0 for an unconditional network
+    img_channels: int = 3
+
+    @property
+    def num_ws(self) -> int:
+        """Number of styles that synthesis takes."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[_Config], values: dict[str, Any]) -> _Config:
+        """Rebuild a configuration from `to_dict`."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"generator configuration: {error}") from error
+
+
+class Synthesis(nn.Module):
+    """ws [N, num_ws, w_dim] -> Rendering.
+
+    `block_resolutions` are the sizes whose features can be asked for, and `layer_resolutions` the
+    size that each of the `num_ws` styles drives.
+    """
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.num_ws, self.w_dim = config.num_ws, config.w_dim
+        self.block_resolutions: list[int] = []
+        self.layer_resolutions: tuple[int, ...] = ()
+
+    def check(self, ws: Tensor, noise_mode: str, wanted: set[int]) -> None:
+        """Refuse codes of another network, unknown noise modes and sizes it does not have.
+
+        Raises:
+            ShapeError: `ws` is of another layer count or width, or a wanted resolution is outside
+                the network.
+            ConfigError: `noise_mode` is unknown.
+        """
+        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise ShapeError(
+                f"codes are {list(ws.shape)}, but this network takes "
+                f"[N, {self.num_ws}, {self.w_dim}]; were they made with another generator?"
+            )
+        if noise_mode not in NOISE_MODES:
+            raise ConfigError(
+                f"unknown noise mode '{noise_mode}'; choose from {', '.join(NOISE_MODES)}"
+            )
+        if not wanted <= set(self.block_resolutions):
+            missing = sorted(wanted - set(self.block_resolutions))
+            raise ShapeError(
+                f"no features of {missing} px in a network with blocks {self.block_resolutions}"
+            )
+
+
+class Prior(nn.Module):
+    """A generator: `mapping` (z -> ws) and `synthesis` (ws -> picture and features)."""
+
+    def __init__(
+        self, config: PriorConfig, *, synthesis: Synthesis, mapping: MappingNetwork
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.z_dim, self.w_dim, self.c_dim = config.z_dim, config.w_dim, config.c_dim
+        self.num_ws = config.num_ws
+        self.img_resolution, self.img_channels = config.img_resolution, config.img_channels
+        self.synthesis = synthesis
+        self.mapping = mapping
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: str = "const",
+    ) -> Tensor:
+        """Draw pictures [N, img_channels, H, W] from latents `z` [N, z_dim]."""
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff)
+        return self.synthesis(ws, noise_mode=noise_mode).img
+
+
+def nearest(resolutions: Sequence[int], wanted: int) -> int:
+    """Return the resolution nearest to `wanted`, the smaller of two as near.
+
+    >>> nearest([4, 8, 16], 9), nearest([16, 32], 8)
+    (8, 16)
+    """
+    return min(resolutions, key=lambda size: (abs(size - wanted), size))
