@@ -1,5 +1,6 @@
 """Read and write pictures, turn bytes into tensors and back, and resize: the one place for each."""
 
+import io
 import re
 import struct
 import warnings
@@ -23,9 +24,11 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff",
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
-def _what_it_is(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(256)
+def _what_it_is(path: Path, content: bytes | None) -> str:
+    if content is None:
+        with path.open("rb") as file:
+            content = file.read(256)
+    head = content[:256]
     if not head:
         return "the file is empty; copy or download it again"
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -35,26 +38,28 @@ def _what_it_is(path: Path) -> str:
     return "not a picture in a format that can be read; save it as PNG"
 
 
-def open_image(path: Path | str) -> Image.Image:
+def open_image(path: Path | str, content: bytes | None = None) -> Image.Image:
     """Open and decode the picture at `path`, in the mode it is stored in.
+
+    If it is inside an archive, `content` are its bytes, and `path` only names it.
 
     Raises:
         DataError: The file is missing, truncated or not a picture.
     """
     path = Path(path)
-    if path.is_dir():
+    if content is None and path.is_dir():
         raise DataError(f"{path}: a folder where a picture was expected; name a file in it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide
-            with Image.open(path) as image:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
                 image.load()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; check the path") from error
     except PermissionError as error:
         raise DataError(f"{path}: may not be read; change its permissions") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: {_what_it_is(path)}") from error
+        raise DataError(f"{path}: {_what_it_is(path, content)}") from error
     except _BROKEN as error:
         raise DataError(
             f"{path}: truncated or damaged ({error}); copy or export the picture again"
@@ -72,8 +77,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_image(path: Path | str) -> UInt8:
-    """Read the picture at `path` as uint8 [H,W,3], RGB in [0, 255].
+def read_image(path: Path | str, content: bytes | None = None) -> UInt8:
+    """Read the picture at `path` as uint8 [H,W,3], RGB in [0, 255]; `content` as in `open_image`.
 
     It is turned as its EXIF orientation says; grey becomes RGB, 16 bits become 8, transparent
     parts become white.
@@ -81,7 +86,7 @@ def read_image(path: Path | str) -> UInt8:
     Raises:
         DataError: The file is missing, truncated or not a picture.
     """
-    return np.array(_to_rgb(ImageOps.exif_transpose(open_image(path))), dtype=np.uint8)
+    return np.array(_to_rgb(ImageOps.exif_transpose(open_image(path, content))), dtype=np.uint8)
 
 
 def write_image(path: Path | str, array: UInt8) -> None:
