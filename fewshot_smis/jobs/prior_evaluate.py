@@ -87,11 +87,17 @@ class Bench:
         self.attributes: list[dict[str, Any]] = []
 
     @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the generator draws, be it square or not."""
+        img = self.draw(self.latents(1, "score"), torch.zeros(1, dtype=torch.long))
+        return img.shape[2], img.shape[3]
+
+    @cached_property
     def images(self) -> ImageCollection:
         """The real pictures."""
         if self.job.data is None:
             raise ConfigError("--data is missing")
-        images = ImageCollection(self.job.data, self.prior.img_resolution)
+        images = ImageCollection(self.job.data, self.size)
         if len(images) < MIN_PICTURES:
             raise DataError(
                 f"{self.job.data}: {len(images)} pictures; give at least {MIN_PICTURES}, "
@@ -154,7 +160,7 @@ def run_evaluate(job: EvaluateJob, run: Run) -> dict[str, Any]:
     """Write report.md and the sheets, and return every number."""
     bench = Bench(job, run)
     result: dict[str, Any] = {"prior": str(job.prior or demo_prior())}
-    result |= {"resolution": bench.prior.img_resolution, "seed": job.seed}
+    result |= {"size": "{} x {}".format(*bench.size), "seed": job.seed}
     if job.data is not None:
         result |= {"pictures": bench.count, "samples": bench.count, "psi": job.psi}
     measures: dict[str, float] = {}
@@ -273,7 +279,7 @@ def learn_attributes(bench: Bench, space: Lite0Space) -> tuple[list[str], Attrib
     if not reads.any():
         raise DataError(
             f"{bench.job.data}: none of its attributes can be read from {count} pictures of "
-            f"{bench.prior.img_resolution} px; give more pictures, or leave out ls"
+            f"{max(bench.size)} px; give more pictures, or leave out ls"
         )
     kept = [name for name, can in zip(names, reads.tolist(), strict=True) if can]
     return kept, heads._replace(weight=heads.weight[:, reads], bias=heads.bias[reads])

@@ -102,6 +102,26 @@ def test_a_prior_that_draws_the_pictures_themselves_is_found_out(
     assert result["nearest_picture_lite0_among_pictures"] > 0
 
 
+def test_priors_need_not_be_square(data: Path, tmp_path: Path) -> None:
+    config = GeneratorConfig(
+        img_resolution=SIZE,
+        base=(4, 6),
+        z_dim=4,
+        w_dim=8,
+        mapping_layers=1,
+        channels=dict.fromkeys((4, 8, 16, 32), 8),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_generator(Generator(config), tmp_path / "wide.safetensors")
+    result = evaluate(
+        *(tmp_path / "run", "--prior", tmp_path / "wide.safetensors", "--data", data),
+        *("--metrics", "fd,ppl,nn", "--path-samples", 2, "--samples", 10),
+    )
+    assert result["size"] == "32 x 48"
+    assert result["path_length_w_end_lite0"] > 0
+
+
 def test_conditional_priors_draw_their_classes_in_turn(data: Path, tmp_path: Path) -> None:
     config = GeneratorConfig(
         img_resolution=SIZE,
