@@ -27,6 +27,8 @@ def mesh_albedo(surface: Surface, regions: Regions, traits: Traits, identity: Id
     color[(group == TEETH_UPPER) | (group == TEETH_LOWER)] = _TEETH
     color[group == TONGUE] = _TONGUE
     color[surface.body & (surface.mouth > 0.5)] = _GUMS
+    chain = regions.necklace > 0
+    color[chain] = linear(traits.jewels.color) * (0.5 + 0.5 * regions.necklace[chain, None])
     color[cloth] = cloth_albedo(rest[cloth], regions.garment[cloth], traits)
     return color
 
@@ -67,7 +69,7 @@ def shade_mesh(
     out = albedo * irradiance(normal, light, wrap, reach=reach * opened**0.5, opened=opened)
     broad, narrow = highlights(normal, light)
     gloss = broad * skin * light.shine * (1 - 0.6 * regions.scalp)
-    gloss += narrow * (surface.lips > 0.5) * 0.14
+    gloss += narrow * (0.14 * (surface.lips > 0.5) + 0.8 * (regions.necklace > 0))
     out += (gloss * reach * opened)[:, None] * light.key_color.astype(np.float32)
     eye = surface.eye
     mirrored = catchlight(surface.rest[eye], surface.group[eye], light)

@@ -52,7 +52,7 @@ class _Record(NamedTuple):
 
     name: str
     landmarks: list[list[float]]
-    attributes: dict[str, float | str]
+    attributes: dict[str, float | str | bool]
 
 
 def write_label(path: Path, label: Array, classes: Classes) -> None:
@@ -78,7 +78,9 @@ def _render_to_disk(index: int, *, folder: Path, seed: int, size: int) -> _Recor
     name = f"{index:06d}"
     write_portrait(folder, name, portrait)
     marks = np.round(portrait.landmarks.astype(np.float64), 2).tolist()
-    numbers = {k: v if isinstance(v, str) else round(v, 4) for k, v in portrait.attributes.items()}
+    numbers = {
+        k: round(v, 4) if isinstance(v, float) else v for k, v in portrait.attributes.items()
+    }
     return _Record(name, marks, numbers)
 
 

@@ -136,7 +136,7 @@ def sample_expression(rng: np.random.RandomState) -> dict[str, float]:
     if rng.rand() < 0.06:
         units["mouthPucker"] = rng.rand() * 0.4
     units["eyeBlink"] = rng.rand() * 0.12 if rng.rand() < 0.99 else 1.0
-    units["eyeWide"] = rng.uniform(0.1, 0.5) if units["eyeBlink"] < 0.12 else 0.0
+    units["eyeWide"] = rng.uniform(0.2, 0.55) if units["eyeBlink"] < 0.12 else 0.0
     brow = rng.randn() * 0.25 + 0.12  # mostly relaxed, seldom a frown
     if brow > 0:
         units["browInnerUp"] = brow

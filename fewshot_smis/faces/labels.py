@@ -55,6 +55,7 @@ class Regions(NamedTuple):
     jaw: Array  # > 0 face, < 0 neck
     garment: Array  # > 0 cloth, < 0 skin
     cloth: Array  # bool
+    necklace: Array  # 0..1, height of the profile of the chain
 
 
 def hair_field(traits: Traits) -> Array:
@@ -68,9 +69,26 @@ def hair_field(traits: Traits) -> Array:
     back = hair.recede * (0.2 + dome) + max(hair.recede + 0.05, 0) * 0.7 * temple
     field: Array = geo.fields["sd_hair"] - back + rough
     if hair.style == "bald":
-        rim = 7.62 + 0.25 * smoothstep(0.3, -0.3, verts[:, 2]) + rough - verts[:, 1]
-        field = np.minimum(field, rim)
+        rim = 7.62 + 0.25 * smoothstep(0.3, -0.3, verts[:, 2]) + 3 * rough - verts[:, 1]
+        field = np.minimum(field, 0.6 * rim)
     return field
+
+
+def _necklace_profile(rest: Array, traits: Traits) -> Array:
+    """Return how high the necklace stands out of the points `rest` [P,3], 0..1; 0 beside it.
+
+    It lies on the neck as a tilted ring, higher at the back; pearls and links alternate.
+    """
+    jewels = traits.jewels
+    if not jewels.necklace:
+        return np.zeros(len(rest), np.float32)
+    x, y, z = rest.T
+    turn = np.arctan2(x, z - 0.45)
+    line = jewels.necklace_line + 0.22 * (1 - np.cos(turn))
+    half = 0.030 if jewels.pearls else 0.016
+    beads = np.abs(np.sin(turn * (22 if jewels.pearls else 45)))
+    profile: Array = 1 - np.square((y - line) / (half * (0.55 + 0.45 * beads)))
+    return np.clip(profile, 0, 1)
 
 
 def _brow_cover(surface: Surface, traits: Traits, free: Array) -> tuple[Array, Array]:
@@ -122,8 +140,10 @@ def mesh_regions(surface: Surface, traits: Traits, field: Array) -> Regions:
     label[(shape > 0.25) & ~left] = FaceClass.RIGHT_BROW
     on_scalp = body & (hairline > 0) & (surface.ears < 0.5) & (label != FaceClass.CLOTH)
     label[on_scalp & (hairline > 0.02)] = FaceClass.HAIR
+    necklace = _necklace_profile(surface.rest, traits) * (label == FaceClass.NECK)
+    label[necklace > 0] = FaceClass.NECKLACE
     scalp = smoothstep(-0.02, 0.10, hairline) * body * (surface.ears < 0.5)
-    return Regions(label, brow, scalp, jaw, garment, label == FaceClass.CLOTH)
+    return Regions(label, brow, scalp, jaw, garment, label == FaceClass.CLOTH, necklace)
 
 
 def tidy_hair(label: Array, beneath: Array, radius: int) -> Array:
@@ -136,4 +156,5 @@ def tidy_hair(label: Array, beneath: Array, radius: int) -> Array:
     """
     cover = box_blur((label == FaceClass.HAIR).astype(np.float32), radius) > 0.5
     stray = np.where(label == FaceClass.HAIR, beneath, label)
-    return np.where(cover & (beneath != FaceClass.HAT), FaceClass.HAIR, stray)
+    kept = (beneath == FaceClass.HAT) | (label == FaceClass.EARRING)
+    return np.where(cover & ~kept, FaceClass.HAIR, stray)

@@ -7,10 +7,10 @@ Legend: W width of the larger canvas.
 from typing import NamedTuple
 
 import numpy as np
-from stylegan.errors import ConfigError
 
 from fewshot_smis.faces.accessories import draw_glasses, draw_hair
 from fewshot_smis.faces.appearance import mesh_albedo, shade_mesh
+from fewshot_smis.faces.attributes import describe
 from fewshot_smis.faces.backdrop import paint_backdrop
 from fewshot_smis.faces.beard import draw_beard
 from fewshot_smis.faces.camera import frame_portrait
@@ -18,7 +18,8 @@ from fewshot_smis.faces.clothing import dress
 from fewshot_smis.faces.eyes import draw_lids
 from fewshot_smis.faces.geometry import Array, load_geometry, vertex_normals
 from fewshot_smis.faces.hats import draw_hat
-from fewshot_smis.faces.identity import ETHNICITIES, Identity, sample_identity
+from fewshot_smis.faces.identity import Identity, sample_identity
+from fewshot_smis.faces.jewellery import draw_earrings
 from fewshot_smis.faces.labels import FaceClass, hair_field, mesh_regions, tidy_hair
 from fewshot_smis.faces.lighting import (
     ambient_occlusion,
@@ -30,7 +31,8 @@ from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
 from fewshot_smis.faces.scene import Scene
 from fewshot_smis.faces.skin import skin_relief
 from fewshot_smis.faces.surface import visible_surface
-from fewshot_smis.faces.traits import Pose, Traits, sample_traits
+from fewshot_smis.faces.traits import Pose, sample_traits
+from stylegan.errors import ConfigError
 
 _GLASSES_ODDS = 0.10
 _GRAIN = 0.006
@@ -44,7 +46,7 @@ class Portrait(NamedTuple):
     img: Array  # [H,W,3] uint8
     label: Array  # [H,W] uint8, FaceClass ids
     landmarks: Array  # [68,2] float32, x and y in pixels, iBUG order; also of hidden points
-    attributes: dict[str, float | str]
+    attributes: dict[str, float | str | bool]
 
 
 def _draw_mesh(scene: Scene, identity: Identity, field: Array) -> tuple[Canvas, Array]:
@@ -117,23 +119,6 @@ def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
     return (np.clip(shown, 0, 1) * 255).astype(np.uint8)
 
 
-def _attributes(identity: Identity, traits: Traits, glasses: bool) -> dict[str, float | str]:
-    pose, hair = traits.view.pose, traits.hair
-    return {
-        "male": float(identity.male),
-        "age": float(identity.age),
-        "fat": float(identity.fat),
-        **{name: float(w) for name, w in zip(ETHNICITIES, identity.ethnicity, strict=True)},
-        "yaw": float(pose.yaw),
-        "pitch": float(pose.pitch),
-        "roll": float(pose.roll),
-        "hair": hair.style,
-        "beard": hair.beard,
-        "hat": float(hair.hat != "none"),
-        "glasses": float(glasses),
-    }
-
-
 def render_face(
     seed: int,
     index: int,
@@ -178,9 +163,10 @@ def render_face(
     scene, field = Scene(verts, normals, traits, camera), hair_field(traits)
     canvas, mesh = _draw_mesh(scene, identity, field)
     draw_lids(canvas, camera.scale, traits.eyes)
+    draw_earrings(canvas, verts, traits, camera)
     glasses = _draw_over(canvas, rng, scene, mesh, field)
     img = _develop(canvas.img, rng, supersample)
     marks = camera.project(camera.place(verts))[load_geometry().landmarks][:, :2] / supersample
     return Portrait(
-        img, majority(canvas.label, supersample), marks, _attributes(identity, traits, glasses)
+        img, majority(canvas.label, supersample), marks, describe(identity, traits, glasses)
     )

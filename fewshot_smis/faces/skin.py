@@ -86,6 +86,7 @@ def skin_relief(surface: Surface, regions: Regions, traits: Traits, identity: Id
     height = (0.0011 + 0.0009 * identity.age) * pores - 0.010 * _lines(surface, traits, identity)
     grooves = value_noise(rest * np.array([70, 10, 10]) + offset)
     height = height + 0.002 * surface.lips * grooves + 0.004 * regions.brow
+    height = height + 0.015 * np.sqrt(regions.necklace)
     bare: Array = height * (surface.body & ~regions.cloth)
     return bare
 

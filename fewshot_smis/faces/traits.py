@@ -15,6 +15,7 @@ from fewshot_smis.faces.geometry import Array, unit
 from fewshot_smis.faces.grooming import HairTraits, sample_hair
 from fewshot_smis.faces.identity import Identity
 
+EARRINGS = ("none", "stud", "hoop", "drop")
 PATTERNS = ("plain", "stripes", "checks", "heather")
 _SKIN_TONES = np.array(
     [
@@ -102,6 +103,18 @@ class EyeTraits:
 
 
 @dataclass(frozen=True)
+class Jewels:
+    """Earrings and necklace."""
+
+    earring: str  # one of EARRINGS
+    earring_size: float  # dm
+    necklace: bool
+    necklace_line: float  # height in front, dm
+    pearls: bool
+    color: Array  # [3]
+
+
+@dataclass(frozen=True)
 class Light:
     """A key light that throws shadows, a fill light, a rim light and light from all around."""
 
@@ -148,6 +161,7 @@ class Traits:
     brows: BrowTraits
     skin: SkinTraits
     eyes: EyeTraits
+    jewels: Jewels
     light: Light
     backdrop: Backdrop
 
@@ -214,7 +228,7 @@ def _sample_light(rng: np.random.RandomState, tone: Array) -> Light:
     warmth = rng.uniform(-0.4, 1.5)
     key_color = np.array([1, 0.96, 0.90]) ** warmth
     fill_strength, ambient = rng.uniform(0.05, 0.28), rng.uniform(0.16, 0.36)
-    exposure = rng.uniform(0.85, 1.08) * (0.45 / tone.mean()) ** 0.35
+    exposure = rng.uniform(0.92, 1.14) * (0.45 / tone.mean()) ** 0.35
     exposure /= 0.85 * key[2] + 0.7 * fill_strength + ambient
     side = np.sign(rng.randn())
     return Light(
@@ -276,6 +290,22 @@ def _sample_backdrop(rng: np.random.RandomState) -> Backdrop:
     )
 
 
+def _sample_jewels(rng: np.random.RandomState, identity: Identity, garment: Garment) -> Jewels:
+    female = identity.male < 0.5
+    odds = (0.5, 0.2, 0.16, 0.14) if female else (0.96, 0.03, 0.01, 0.0)
+    gold, silver = np.array([0.83, 0.62, 0.28]), np.array([0.75, 0.75, 0.77])
+    pearls = rng.rand() < 0.3
+    metal = gold if rng.rand() < 0.55 else silver
+    return Jewels(
+        earring=str(rng.choice(EARRINGS, p=odds)),
+        earring_size=rng.uniform(0.06, 0.15),
+        necklace=bool(rng.rand() < (0.22 if female else 0.03)) and not garment.collar,
+        necklace_line=garment.neckline - 0.4 * garment.v_neck + rng.uniform(0.06, 0.16),
+        pearls=pearls,
+        color=np.array([0.90, 0.86, 0.80]) if pearls else metal,
+    )
+
+
 def _sample_garment(rng: np.random.RandomState) -> Garment:
     color = hsv(rng.rand(), rng.rand() ** 1.5 * 0.7, rng.uniform(0.08, 0.92))
     accent = np.clip(color * rng.uniform(0.5, 0.85) + 0.25 * (rng.rand() < 0.5), 0, 1)
@@ -318,6 +348,7 @@ def sample_traits(
         brows=brows,
         skin=skin,
         eyes=eyes,
+        jewels=_sample_jewels(rng, identity, garment),
         light=_sample_light(rng, skin.tone),
         backdrop=_sample_backdrop(rng),
     )

@@ -8,8 +8,8 @@ import fewshot_smis.faces
 from fewshot_smis.data import Classes
 from fewshot_smis.faces import FaceClass, Pose, render_face
 from fewshot_smis.faces.accessories import inside_polygon
+from fewshot_smis.faces.grooming import BEARDS, HAIR_STYLES
 from fewshot_smis.faces.labels import tidy_hair
-from fewshot_smis.faces.traits import BEARDS, HAIR_STYLES
 from stylegan.errors import ConfigError
 
 
@@ -25,8 +25,8 @@ def test_portrait_has_picture_map_landmarks_and_attributes(portrait):
     assert portrait.landmarks.shape == (68, 2)
     assert portrait.landmarks.dtype == np.float32
     assert portrait.attributes["hair"] in HAIR_STYLES
-    assert portrait.attributes["beard"] in BEARDS
-    assert all(isinstance(value, float | str) for value in portrait.attributes.values())
+    assert portrait.attributes["facial_hair"] in BEARDS
+    assert all(isinstance(value, float | str | bool) for value in portrait.attributes.values())
 
 
 def test_portrait_depends_on_the_sum_of_seed_and_index(portrait):
