@@ -44,6 +44,8 @@ PRIOR_COMMANDS = {
     "truncation": Entry("prior_figures", "TruncationJob", "run_truncation", "Sweep truncation."),
     "noise": Entry("prior_figures", "NoiseJob", "run_noise", "Show what noise adds, and where."),
     "interpolate": Entry("prior_figures", "InterpolateJob", "run_interpolate", "Film a walk."),
+    "dataset": Entry("prior_data", "DatasetJob", "run_dataset", "Pack pictures for training."),
+    "augment": Entry("prior_data", "AugmentJob", "run_augment", "Show what augmentation does."),
     "convert": Entry("prior_info", "ConvertJob", "run_convert", "Write in another format."),
 }
 FACES_COMMANDS = {
