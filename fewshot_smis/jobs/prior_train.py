@@ -1,7 +1,7 @@
 """`prior train`: teach a StyleGAN2 to draw a folder of unlabelled pictures."""
 
-import copy
 import dataclasses
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -9,27 +9,26 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 
 from fewshot_smis.data import sheets
-from fewshot_smis.data.collection import ImageCollection
-from fewshot_smis.data.images import to_uint8, write_image
+from fewshot_smis.data.images import UInt8, to_uint8, write_image
+from fewshot_smis.data.sources import open_source
 from fewshot_smis.jobs.base import pick_device, progress
+from fewshot_smis.jobs.curves import Curves
 from fewshot_smis.jobs.options import Job, opt
+from fewshot_smis.jobs.prior_networks import build_networks, read_given
 from fewshot_smis.runs import Run
 from stylegan import (
-    Discriminator,
     DiscriminatorConfig,
-    Generator,
     GeneratorConfig,
-    load_snapshot,
     save_generator,
 )
 from stylegan.augment import AdaptiveStrength, Augment
 from stylegan.critic import Augmentation, Critic
-from stylegan.errors import CheckpointError, ConfigError
+from stylegan.errors import ConfigError
 from stylegan.layers import fit_base
 from stylegan.parallel import process_group
 from stylegan.seeding import sample_z, stream
 from stylegan.training import PriorReport, PriorTrainer, train_prior
-from stylegan.transfer import resized, transfer_discriminator, transfer_generator
+from stylegan.transfer import resized
 
 
 class Augmenting(NamedTuple):
@@ -40,13 +39,21 @@ class Augmenting(NamedTuple):
     adaptive: bool
 
 
+REPORT = 20
+"""Steps between two lines of metrics.jsonl."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainPriorJob(Job):
-    """Train a StyleGAN2 on unlabelled pictures; torchrun shares the work among processes."""
+    """Train a StyleGAN2 on pictures; started by torchrun, several processes share the batch."""
 
     parallel: ClassVar[bool] = True
 
-    data: Path = opt(None, "Folder of pictures.", required=True)
+    data: str = opt(
+        None,
+        "Folder of pictures, dataset zip with labels, or faces:seed=0,count=20000 to render.",
+        required=True,
+    )
     resolution: str = opt(
         "", "Side, or HEIGHTxWIDTH, of the pictures; by default the transferred file's, or 64."
     )
@@ -166,63 +173,6 @@ def numbers(flag: str, text: str, between: str = ",") -> list[int]:
     return [int(part) for part in parts]
 
 
-class Networks(NamedTuple):
-    """What a training starts from."""
-
-    G: Generator
-    G_ema: Generator
-    D: Discriminator
-
-
-class Given(NamedTuple):
-    """What a file to transfer from holds."""
-
-    G: Generator
-    G_ema: Generator
-    D: Discriminator | None
-
-
-def build_networks(job: TrainPriorJob) -> Networks:
-    """Build fresh networks of the job's sizes, and fill them from the file it names, if any.
-
-    Raises:
-        CheckpointError: The file holds no such network, or one of other widths.
-    """
-    name = str(job.transfer)
-    given = None if job.transfer is None else _read(job.transfer)
-    config = job.generator_config(None if given is None else given.G_ema.config)
-    critic = job.discriminator_config(
-        config, None if given is None or given.D is None else given.D.config
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        G, D = Generator(config), Discriminator(critic)
-    if given is None:
-        return Networks(G, G, D)
-    return _filled(given, G, D, name)
-
-
-def _filled(given: Given, G: Generator, D: Discriminator, name: str) -> Networks:
-    average = copy.deepcopy(G)
-    transfer_generator(given.G_ema, average, name)
-    transfer_generator(given.G, G, name)
-    if given.D is not None:
-        transfer_discriminator(given.D, D, name)
-    return Networks(G, average, D)
-
-
-def _read(path: Path) -> Given:
-    """Read a file of weights, or the newest checkpoint of a run directory."""
-    file = Run(path).latest_checkpoint() if path.is_dir() else path
-    if file is None:
-        raise CheckpointError(f"{path}: holds no checkpoint; --transfer takes a file of weights")
-    found = load_snapshot(file)
-    G = found.G or found.G_ema
-    if not isinstance(G, Generator) or not isinstance(found.G_ema, Generator):
-        raise CheckpointError(f"{path}: not a StyleGAN2, and no other family is trained here")
-    return Given(G, found.G_ema, found.D)
-
-
 def build_augmentation(job: TrainPriorJob, device: torch.device) -> Augmentation | None:
     """Build what changes the pictures that the discriminator sees; None leaves them alone."""
     how = job.augmentation()
@@ -236,17 +186,29 @@ def build_augmentation(job: TrainPriorJob, device: torch.device) -> Augmentation
 
 
 def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
-    """Build networks, critic and data source of the job."""
-    nets = build_networks(job)
+    """Build networks, critic and data source of the job.
+
+    Labels condition the networks, unless those transferred have none.
+    """
+    given = None if job.transfer is None else read_given(job.transfer)
+    config = job.generator_config(None if given is None else given.G_ema.config)
+    labels = given is None or config.c_dim > 0
+    flips = job.augmentation().flips
+    images = open_source(job.data, config.img_size, flips=flips, labels=labels)
+    config = dataclasses.replace(config, c_dim=images.c_dim)
+    critic = job.discriminator_config(
+        config, None if given is None or given.D is None else given.D.config
+    )
+    nets = build_networks(config, critic, given, seed=job.seed)
     augmentation = build_augmentation(job, device)
     return PriorTrainer(
         nets.G.to(device),
         Critic(nets.D.to(device), r1_gamma=job.r1_gamma, augmentation=augmentation),
-        ImageCollection(job.data, nets.G.img_resolution),
+        images,
         average=nets.G_ema,
         batch=job.batch,
         lr=job.lr,
-        ema_rampup=0.05 if job.transfer is None else None,
+        ema_rampup=0.05 if given is None else None,
         path_weight=job.path_weight,
         precision=job.precision,
         seed=job.seed,
@@ -268,11 +230,11 @@ def run_train_prior(job: TrainPriorJob, run: Run | None) -> dict[str, Any]:
             for _ in reports:
                 pass
         else:
-            _record(job, trainer, reports, run)
+            record(job, trainer, reports, run)
     return {"kimg": trainer.images_seen / 1000, "generator": "generator.safetensors"}
 
 
-def _record(
+def record(
     job: TrainPriorJob, trainer: PriorTrainer, reports: Iterator[PriorReport], run: Run
 ) -> None:
     """Go through the training, and write down what it reports."""
@@ -281,26 +243,45 @@ def _record(
     every = max(round(job.snapshot * 1000 / job.batch), 1)
     remaining = max(int(job.kimg * 1000) - trainer.images_seen, 0)
     steps = -(-remaining // job.batch)
+    seconds: deque[float] = deque(maxlen=REPORT)
+    losses: dict[str, float] = {}  # the latest of each; lazy ones are not of every step
+    curves = Curves(run, trainer.step_count)
     for report in progress(reports, steps, "train prior", unit="img", scale=job.batch):
-        if report.step % 20 == 0:
-            record = {"step": report.step, "kimg": report.images / 1000, **report.losses}
-            run.report({**record, "img_per_s": job.batch / report.seconds})
+        seconds.append(report.seconds)
+        losses |= report.losses
+        if report.step % REPORT == 0:
+            pace = job.batch * len(seconds) / sum(seconds)
+            values = {"kimg": report.images / 1000, **losses, "img_per_s": pace}
+            run.report({"step": report.step, **values})
+            curves.scalars(report.step, values)
         if report.step % every == 0:
-            snapshot(trainer, run)
-    snapshot(trainer, run)
+            snapshot(trainer, run, curves)
+    snapshot(trainer, run, curves)
+    curves.close()
 
 
-def snapshot(trainer: PriorTrainer, run: Run) -> None:
-    """Save the training's state, the averaged generator and a sheet of its samples."""
+def snapshot(trainer: PriorTrainer, run: Run, curves: Curves) -> None:
+    """Save the training's state, the averaged generator and a sheet of its samples.
+
+    Raises:
+        DivergenceError: A weight is not finite; the snapshots before stay.
+    """
     trainer.check()
     run.checkpoint(trainer.step_count, trainer.state())
     notes = {"kimg": f"{trainer.images_seen / 1000:.1f}"}
     save_generator(trainer.G_ema, run.path / "generator.safetensors", notes=notes)
-    z = sample_z(32, trainer.G.z_dim, stream(trainer.seed, "prior/sheet")).to(trainer.device)
-    c = trainer.images.labels(torch.arange(32) % len(trainer.images)).to(trainer.device)
-    with torch.no_grad():
-        images = list(to_uint8(trainer.G_ema(z, c if trainer.G.c_dim else None)))
-    rows = [images[i : i + 8] for i in range(0, 32, 8)]
+    sheet = sample_sheet(trainer)
     name = f"kimg-{trainer.images_seen / 1000:07.1f}.png"
     (run.path / "samples").mkdir(exist_ok=True)
-    write_image(run.path / "samples" / name, sheets.grid(rows))
+    write_image(run.path / "samples" / name, sheet)
+    curves.picture(trainer.step_count, "samples", sheet)
+
+
+@torch.no_grad()
+def sample_sheet(trainer: PriorTrainer, rows: int = 4, columns: int = 8) -> UInt8:
+    """Draw the same latents each time, under the conditions of the first pictures."""
+    num = rows * columns
+    z = sample_z(num, trainer.G.z_dim, stream(trainer.seed, "prior/sheet")).to(trainer.device)
+    c = trainer.images.labels(torch.arange(num) % len(trainer.images)).to(trainer.device)
+    images = list(to_uint8(trainer.G_ema(z, c if trainer.G.c_dim else None)))
+    return sheets.grid([images[i : i + columns] for i in range(0, num, columns)])

@@ -1,6 +1,8 @@
 """`prior train` from the command line: run directory, resume, transfer and growth."""
 
+import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewshot_smis.data.images import write_image
+from fewshot_smis.jobs.prior_train import TrainPriorJob, build_trainer
 from stylegan import load_generator, load_snapshot
 from stylegan.seeding import numpy_stream, sample_z, stream
+from stylegan.training import PriorReport, PriorTrainer
 from tests.fewshot_smis.test_cli import call
 
 SIZES = ("--widths", "8,8,8", "--latent", "8,8,2")
@@ -131,3 +136,71 @@ def test_a_killed_training_resumes_to_the_weights_of_one_never_stopped(
         for name, value in whole[part].items():
             assert torch.equal(value, resumed[part][name]), f"{part}.{name}"
     assert resumed["critic"]["strength"] == whole["critic"]["strength"]
+
+
+def test_flips_labels_and_shapes_come_from_the_data(pictures: Path, tmp_path: Path) -> None:
+    labelled = tmp_path / "labelled"
+    shutil.copytree(pictures, labelled)
+    rows = [[file.name, i % 3] for i, file in enumerate(sorted(labelled.iterdir()))]
+    (labelled / "dataset.json").write_text(json.dumps({"labels": rows}))
+    size = {"resolution": "16x24", "widths": "8,8,8", "latent": "8,8,2", "batch": 4}
+    job = TrainPriorJob(data=str(labelled), augment="flip", **size)
+    trainer = build_trainer(job, torch.device("cpu"))
+    assert len(trainer.images) == 12
+    assert (trainer.G.c_dim, trainer.D.c_dim) == (3, 3)
+    assert trainer.G.config.img_size == (16, 24)
+    real, c = trainer._real()
+    assert real.shape == (4, 3, 16, 24)
+    assert c is not None
+    assert c.sum(dim=1).tolist() == [1, 1, 1, 1]
+    train(labelled, tmp_path / "run", "--resolution", "16x24", *SIZES, kimg=0.008)
+    grown = tmp_path / "grown"
+    train(labelled, grown, "--transfer", tmp_path / "run", "--resolution", "32x48", kimg=0.008)
+    assert load_generator(newest(grown)).config.img_size == (32, 48)
+    with Image.open(next((grown / "samples").iterdir())) as sheet:
+        assert sheet.width > 8 * 48
+
+
+def test_an_unconditional_network_leaves_labels_alone(trained: Path, pictures: Path) -> None:
+    job = TrainPriorJob(data=str(pictures), transfer=trained)
+    assert build_trainer(job, torch.device("cpu")).G.c_dim == 0
+
+
+def test_divergence_names_the_step_and_keeps_the_last_good_snapshot(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = PriorTrainer.step
+
+    def poisoned(trainer: PriorTrainer) -> PriorReport:
+        report = step(trainer)
+        if report.step == 3:
+            with torch.no_grad():
+                trainer.G.synthesis.b16.torgb.bias.fill_(torch.nan)
+        return report
+
+    monkeypatch.setattr(PriorTrainer, "step", poisoned)
+    args = ("--resolution", 16, *SIZES)
+    for every, kept in ((0.004, 2), (0.008, 2)):  # found by the snapshot, by the next loss
+        run = tmp_path / str(every)
+        text = train(pictures, run, *args, "--snapshot", every, kimg=0.02, code=1)
+        assert f"not finite at step {3 if every == 0.004 else 4}" in text
+        state = torch.load(newest(run), weights_only=True)
+        assert state["step"] == kept
+        assert all(value.isfinite().all() for value in state["G"].values())
+        assert load_generator(run / "generator.safetensors").img_resolution == 16
+
+
+def test_curves_are_written_where_tensorboard_is_and_missed_where_not(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("--resolution", 16, *SIZES)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        train(pictures, tmp_path / "without", *args, kimg=0.004)
+    assert "pip install 'fewshot-smis[train]'" in (tmp_path / "without" / "log.txt").read_text()
+    pytest.importorskip("tensorboard", reason="the extra train is not installed")
+    train(pictures, tmp_path / "with", *args, kimg=0.08)
+    (events,) = (tmp_path / "with" / "tensorboard").iterdir()
+    written = events.read_bytes()
+    for name in (b"img_per_s", b"kimg", b"samples", b"path"):
+        assert name in written
