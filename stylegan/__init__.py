@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from stylegan.discriminator import Discriminator, DiscriminatorConfig
     from stylegan.prior import Prior, PriorConfig, Rendering
+    from stylegan.stylegan1 import StyleGAN1, StyleGAN1Config
     from stylegan.stylegan2 import Generator, GeneratorConfig
     from stylegan.stylegan3 import StyleGAN3, StyleGAN3Config, user_transform
 
@@ -30,6 +31,8 @@ _WHERE = {
     "PriorConfig": "stylegan.prior",
     "Rendering": "stylegan.prior",
     "Snapshot": "stylegan.checkpoint",
+    "StyleGAN1": "stylegan.stylegan1",
+    "StyleGAN1Config": "stylegan.stylegan1",
     "StyleGAN3": "stylegan.stylegan3",
     "StyleGAN3Config": "stylegan.stylegan3",
     "convert": "stylegan.checkpoint",
@@ -49,6 +52,8 @@ __all__ = [
     "PriorConfig",
     "Rendering",
     "Snapshot",
+    "StyleGAN1",
+    "StyleGAN1Config",
     "StyleGAN3",
     "StyleGAN3Config",
     "convert",

@@ -16,6 +16,7 @@ from stylegan import nvidia, rosinality
 from stylegan.discriminator import DiscriminatorConfig
 from stylegan.errors import CheckpointError, FewshotError
 from stylegan.files import Container, container_of, read_tensors, read_torch
+from stylegan.genforce import generator_from_genforce, is_genforce, stylegan1_config
 from stylegan.prior import PriorConfig
 from stylegan.safe_pickle import Record, read_pickle
 from stylegan.sizes import (
@@ -24,12 +25,17 @@ from stylegan.sizes import (
     discriminator_weights,
     generator_weights,
 )
+from stylegan.stylegan1 import StyleGAN1Config
 from stylegan.stylegan2 import GeneratorConfig
 from stylegan.stylegan3 import StyleGAN3Config
 from stylegan.stylegan3_sizes import stylegan3_config
 
 ALL_PARTS = ("G_ema", "G", "D")
-FAMILIES: tuple[type[PriorConfig], ...] = (GeneratorConfig, StyleGAN3Config)
+FAMILIES: tuple[type[PriorConfig], ...] = (
+    GeneratorConfig,
+    StyleGAN1Config,
+    StyleGAN3Config,
+)
 _PROGRESS = ("kimg", "cur_nimg", "step", "iter", "iteration", "epoch")
 
 _UNREAD = (
@@ -175,11 +181,35 @@ def _rosinality_discriminator(state: Mapping[str, Tensor], source: str) -> Discr
     return discriminator_weights(native, source)
 
 
+def _read_genforce(opened: _Opened) -> Checkpoint:
+    content, source = opened.content, opened.source
+
+    def generator(state: Mapping[str, Tensor]) -> GeneratorWeights:
+        native = generator_from_genforce(_unwrapped(state), source)
+        return GeneratorWeights(stylegan1_config(native, source), native)
+
+    if is_genforce(content):
+        return Checkpoint("", generator(content), None, None, {})
+    ema = content.get("generator_smooth") or content["generator"]
+    G = content.get("generator") if "G" in opened.parts else None
+    return Checkpoint("", generator(ema), generator(G) if G else None, None, _progress(content))
+
+
+def _is_genforce(content: Any) -> bool:
+    if not isinstance(content, Mapping):
+        return False
+    return any(
+        is_genforce(c) for c in (content, content.get("generator_smooth"), content.get("generator"))
+    )
+
+
 def _read_native(opened: _Opened) -> Checkpoint:
     metadata, source = opened.metadata, opened.source
     state = _unwrapped(opened.content)
     if "config" in metadata:
         weights = _described_weights(metadata, state, source)
+    elif _has(state, "synthesis.layer0.noise_strength"):
+        weights = GeneratorWeights(stylegan1_config(state, source), state)
     elif _is_stylegan3(state):
         weights = GeneratorWeights(stylegan3_config(state, source), state)
     else:
@@ -258,7 +288,8 @@ def _is_stylegan3(content: Any) -> bool:
 
 
 def _is_native(content: Any) -> bool:
-    return _has(content, "synthesis.b4.const") or _is_stylegan3(content)
+    names = ("synthesis.b4.const", "synthesis.layer0.noise_strength")
+    return any(_has(content, n) for n in names) or _is_stylegan3(content)
 
 
 def _is_training(content: Any) -> bool:
@@ -271,6 +302,7 @@ _LAYOUTS = (
     _Layout("rosinality", _is_rosinality, _read_rosinality),
     _Layout("pSp decoder", _is_psp, _read_psp),
     _Layout("rosinality state dict", _is_bare_rosinality, _read_bare_rosinality),
+    _Layout("genforce", _is_genforce, _read_genforce),
     _Layout("NVIDIA-named state dict", _is_native, _read_native),
 )
 

@@ -15,11 +15,12 @@ from stylegan.errors import CheckpointError, ConfigError, FewshotError
 from stylegan.layers import resolutions
 from stylegan.ops import setup_filter
 from stylegan.prior import Prior, PriorConfig
+from stylegan.stylegan1 import StyleGAN1, StyleGAN1Config
 from stylegan.stylegan2 import Generator, GeneratorConfig
 from stylegan.stylegan3 import StyleGAN3, StyleGAN3Config
 
 DESIGNED = ("resample_filter", "up_filter", "down_filter", "freqs", "phases", "transform")
-BUFFERS = (*DESIGNED, "noise_const", "w_avg", "magnitude_ema")
+BUFFERS = (*DESIGNED, "noise_const", "w_avg", "magnitude_ema", "lod")
 _TAPS = (1.0, 3.0, 3.0, 1.0)
 _WHOLE_BATCH = 2**20  # a statistic over any batch, as `group_size=None` means at NVIDIA
 _Net = TypeVar("_Net", bound=nn.Module)
@@ -137,6 +138,8 @@ def build_generator(weights: GeneratorWeights, source: str) -> Prior:
 
 def new_generator(config: PriorConfig) -> Prior:
     """Return a fresh network of the family that the configuration belongs to."""
+    if isinstance(config, StyleGAN1Config):
+        return StyleGAN1(config)
     if isinstance(config, StyleGAN3Config):
         return StyleGAN3(config)
     if isinstance(config, GeneratorConfig):

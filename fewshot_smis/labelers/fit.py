@@ -19,6 +19,7 @@ from fewshot_smis.labelers.prototypes import (
 from fewshot_smis.labelers.sparse import SparseLabeler
 from stylegan import Generator
 from stylegan.errors import ConfigError, LabelError, ShapeError
+from stylegan.prior import nearest
 
 KINDS = ("auto", "dense", "sparse")
 
@@ -27,10 +28,12 @@ def feature_resolution(prior: Generator, *, reference: bool = False) -> int:
     """Return the size of the features that labelers read: 64 px, as in the paper.
 
     In priors below 128 px it is half the picture's side: the last block's features hold colours
-    rather than parts. `reference` takes the size nearest to 64 all the same.
+    rather than parts. `reference` takes the size nearest to 64 all the same. A prior without
+    layers of that size, such as a small StyleGAN3, gives the nearest it has.
     """
     side = prior.img_resolution
-    return min(64, side if reference else max(side // 2, 4))
+    wanted = min(64, side if reference else max(side // 2, 4))
+    return nearest(prior.synthesis.block_resolutions, wanted)
 
 
 def fit_labeler(
