@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import CheckpointError, ShapeError
 from stylegan.files import Container, container_of, read_tensors, read_torch, write_tensors
 
 KEYS = ("ws", "codes", "latent")  # names of the codes in files of ours and of others
 
 
-def check_codes(ws: Tensor, prior: Generator) -> None:
+def check_codes(ws: Tensor, prior: Prior) -> None:
     """Raise ShapeError unless `ws` are codes [N,L,D] of this prior, N at least 1."""
     if ws.ndim != 3 or len(ws) == 0:
         raise ShapeError(
@@ -50,7 +50,7 @@ def save_codes(
     write_tensors(Path(path), {"ws": ws.detach().float()}, about)
 
 
-def load_codes(path: str | Path, prior: Generator | None = None) -> tuple[list[str], Tensor]:
+def load_codes(path: str | Path, prior: Prior | None = None) -> tuple[list[str], Tensor]:
     """Read names and codes ws [N,L,D] from a file.
 
     Opens files of `save_codes`, and .pt files as the public reference writes them,

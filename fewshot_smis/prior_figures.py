@@ -10,42 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import sample_z, stream
 
 COARSE, MIDDLE = 8, 32  # the largest sizes, in pixels, of coarse and of middle styles
 
 
-def layer_resolutions(prior: Generator) -> tuple[int, ...]:
-    """Return the size in pixels of the convolution that each of the L styles drives.
-
-    A synthesis network says so itself by an attribute `layer_resolutions`; without one it is
-    StyleGAN2's: one convolution at 4 px, two at each further size, the last to-RGB.
-
-    >>> from stylegan import GeneratorConfig
-    >>> config = GeneratorConfig(img_resolution=16, channels={4: 1, 8: 1, 16: 1})
-    >>> layer_resolutions(Generator(config))
-    (4, 8, 8, 16, 16, 16)
-    """
-    own: Sequence[int] | None = getattr(prior.synthesis, "layer_resolutions", None)
-    if own is not None:
-        return tuple(own)
-    first, *others = prior.synthesis.block_resolutions
-    return (
-        first,
-        *(res for res in others for _ in range(2)),
-        prior.synthesis.block_resolutions[-1],
-    )
-
-
-def layer_bands(prior: Generator) -> dict[str, tuple[int, ...]]:
+def layer_bands(prior: Prior) -> dict[str, tuple[int, ...]]:
     """Return the layers of coarse (to 8 px), middle (to 32 px) and fine styles, in this order.
 
     A prior of less than 64 px, which would have no fine styles, has its bands at smaller sizes;
     one that starts above 8 px, as StyleGAN3, has its first size as coarse.
     """
-    sizes = layer_resolutions(prior)
+    sizes = prior.synthesis.layer_resolutions
     middle = min(MIDDLE, max(sizes) // 2)
     coarse = max(min(COARSE, middle // 4), min(sizes))
     bands: dict[str, list[int]] = {"coarse": [], "middle": [], "fine": []}
@@ -57,7 +35,7 @@ def layer_bands(prior: Generator) -> dict[str, tuple[int, ...]]:
 
 @torch.no_grad()
 def seed_codes(
-    seeds: Sequence[int], prior: Generator, *, truncation_psi: float = 1.0, label: int = 0
+    seeds: Sequence[int], prior: Prior, *, truncation_psi: float = 1.0, label: int = 0
 ) -> Tensor:
     """Return the codes [N,L,D] of N seeds, each alone deciding its picture.
 
@@ -96,7 +74,7 @@ def truncate(ws: Tensor, w_avg: Tensor, psis: Sequence[float]) -> Tensor:
 
 def synthesize_noise(
     ws: Tensor,
-    prior: Generator,
+    prior: Prior,
     layers: Collection[int],
     *,
     noise_mode: str = "const",
@@ -128,7 +106,7 @@ def synthesize_noise(
 
 
 def noise_realizations(
-    ws: Tensor, prior: Generator, count: int, gen: torch.Generator
+    ws: Tensor, prior: Prior, count: int, gen: torch.Generator
 ) -> Iterator[Tensor]:
     """Draw codes [N,L,D] `count` times with fresh noise in all layers: [N,3,H,W] each."""
     for _ in range(count):

@@ -14,7 +14,7 @@ from torch import Tensor
 from encoders import MaskEncoder
 from fewshot_smis.codes import check_codes
 from fewshot_smis.encoding import encode
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import ConfigError
 from stylegan.seeding import sample_z
 
@@ -86,7 +86,7 @@ def _parse_range(part: str, num_ws: int) -> range:
 def mix_styles(
     ws_layout: Tensor,
     ws_style: Tensor,
-    prior: Generator,
+    prior: Prior,
     *,
     layers: str | Iterable[int] | None = None,
     alpha: float = 1.0,
@@ -116,7 +116,7 @@ def mix_styles(
 
 @torch.no_grad()
 def sample_styles(
-    num: int, prior: Generator, gen: torch.Generator, *, truncation_psi: float = 1.0
+    num: int, prior: Prior, gen: torch.Generator, *, truncation_psi: float = 1.0
 ) -> Tensor:
     """Draw the codes [num,L,D] of random styles; lower `truncation_psi` for more usual ones."""
     if num < 1:
@@ -130,7 +130,7 @@ def sample_styles(
 def synthesize(
     labels: Tensor,
     encoder: MaskEncoder,
-    prior: Generator,
+    prior: Prior,
     *,
     styles: int = 4,
     ws_style: Tensor | None = None,

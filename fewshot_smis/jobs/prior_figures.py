@@ -21,7 +21,6 @@ from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.prior_figures import (
     interpolate,
     layer_bands,
-    layer_resolutions,
     noise_realizations,
     pixel_std,
     seed_codes,
@@ -30,7 +29,7 @@ from fewshot_smis.prior_figures import (
 )
 from fewshot_smis.runs import Run
 from fewshot_smis.synthesis import mix_styles, parse_layers
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import ConfigError
 from stylegan.seeding import stream
 
@@ -60,7 +59,7 @@ def read_strengths(text: str) -> list[float]:
 
 
 @torch.no_grad()
-def draw(ws: Tensor, prior: Generator, batch: int) -> list[UInt8]:
+def draw(ws: Tensor, prior: Prior, batch: int) -> list[UInt8]:
     """Draw codes [N,L,D], `batch` at a time: N pictures uint8 [H,W,3]."""
     parts = torch.split(ws, batch)
     return [
@@ -70,15 +69,15 @@ def draw(ws: Tensor, prior: Generator, batch: int) -> list[UInt8]:
     ]
 
 
-def begin(job: Any, run: Run) -> Generator:
+def begin(job: Any, run: Run) -> Prior:
     """Open the prior of a job and note it in the run."""
     record_prior(run, job.prior)
     return open_prior(job.prior, pick_device(job.device))
 
 
-def size_range(prior: Generator, layers: Sequence[int]) -> str:
+def size_range(prior: Prior, layers: Sequence[int]) -> str:
     """Say at which sizes `layers` work, as "4-8 px"."""
-    sizes = [layer_resolutions(prior)[i] for i in layers]
+    sizes = [prior.synthesis.layer_resolutions[i] for i in layers]
     low, high = min(sizes), max(sizes)
     return f"{low} px" if low == high else f"{low}-{high} px"
 
@@ -242,7 +241,7 @@ def run_interpolate(job: InterpolateJob, run: Run) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def film_frames(ws: Tensor, prior: Generator, job: InterpolateJob) -> Iterator[UInt8]:
+def film_frames(ws: Tensor, prior: Prior, job: InterpolateJob) -> Iterator[UInt8]:
     """Draw codes [F,walks,L,D] as frames, the walks of each laid out in rows and columns."""
     for part in torch.split(ws, max(job.batch // ws.shape[1], 1)):
         img = to_uint8(prior.synthesis(part.flatten(0, 1)).img)  # [f * walks,H,W,3]

@@ -18,7 +18,6 @@ from fewshot_smis.jobs.prior_figures import InterpolateJob, film_frames, read_se
 from fewshot_smis.prior_figures import (
     interpolate,
     layer_bands,
-    layer_resolutions,
     noise_realizations,
     pixel_std,
     seed_codes,
@@ -26,7 +25,14 @@ from fewshot_smis.prior_figures import (
     truncate,
 )
 from fewshot_smis.synthesis import mix_styles
-from stylegan import Generator, GeneratorConfig, load_generator, save_generator
+from stylegan import (
+    Generator,
+    GeneratorConfig,
+    StyleGAN3,
+    StyleGAN3Config,
+    load_generator,
+    save_generator,
+)
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_codes, tiny_prior
@@ -49,12 +55,21 @@ def test_bands_are_the_papers_and_move_down_in_small_priors(resolution, coarse, 
     assert bands["fine"] == tuple(range(middle, prior.num_ws))
 
 
-def test_a_network_may_name_its_own_sizes():
-    prior = tiny_prior(16)
-    sizes = (16, 16, 32, 32, 64, 128)  # no layer of 8 px or less, as in StyleGAN3
-    prior.synthesis.layer_resolutions = sizes  # type: ignore[assignment]
-    assert layer_resolutions(prior) == sizes
-    assert layer_bands(prior) == {"coarse": (0, 1), "middle": (2, 3), "fine": (4, 5)}
+def test_a_stylegan3_has_bands_but_no_noise():
+    config = StyleGAN3Config(
+        img_resolution=64, z_dim=8, w_dim=8, channels=(4,) * 6, num_critical=1, mapping_layers=1
+    )
+    prior = StyleGAN3(config).eval().requires_grad_(False)
+    bands = layer_bands(prior)
+    sizes = prior.synthesis.layer_resolutions
+    assert {name: {sizes[i] for i in layers} for name, layers in bands.items()} == {
+        "coarse": {16},
+        "middle": {32},
+        "fine": {64},
+    }
+    assert sorted(i for layers in bands.values() for i in layers) == list(range(prior.num_ws))
+    with pytest.raises(ConfigError, match="takes no noise"):
+        synthesize_noise(seed_codes([0], prior), prior, ())
 
 
 def test_each_seed_alone_decides_its_picture(prior):
@@ -115,14 +130,6 @@ def test_noise_of_one_layer_depends_on_that_layer_alone(prior):
     assert torch.equal(synthesize_noise(ws, prior, fine), synthesize_noise(ws, other, fine))
     other.synthesis.b16.conv1.noise_const.normal_(generator=stream(2, "other noise"))
     assert not torch.equal(synthesize_noise(ws, prior, fine), synthesize_noise(ws, other, fine))
-
-
-def test_a_network_without_noise_says_so(prior):
-    class Bare:
-        synthesis = torch.nn.Linear(2, 2)
-
-    with pytest.raises(ConfigError, match="takes no noise"):
-        synthesize_noise(torch.zeros(1, 2), Bare(), ())  # type: ignore[arg-type]
 
 
 def test_standard_deviation_is_that_of_the_stack(prior):
