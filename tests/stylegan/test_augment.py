@@ -310,6 +310,15 @@ def test_r1_through_augmentation_reaches_the_weights() -> None:
     assert weight.grad.abs().min() > 0
 
 
+@pytest.mark.gpu
+def test_a_cpu_stream_changes_pictures_on_a_gpu_alike() -> None:
+    x = torch.rand(4, 3, 16, 12) * 2 - 1
+    wanted = augment("bgcfnc", 1.0)(x, stream(0, "test"))
+    got = augment("bgcfnc", 1.0)(x.cuda(), stream(0, "test"))
+    assert got.is_cuda
+    torch.testing.assert_close(got.cpu(), wanted, rtol=0, atol=1e-3)
+
+
 def test_unknown_sets_are_named() -> None:
     with pytest.raises(ConfigError, match=r"'bgx'.*bgcfnc"):
         Augment("bgx")
