@@ -76,6 +76,14 @@ def test_every_set_changes_pictures_and_keeps_their_shape(
     assert not torch.equal(got, augment(transforms, 1.0)(x, stream(1, "test")))
 
 
+@pytest.mark.parametrize("shape", [(40, 2, 9, 9), (40, 2, 8, 14)])
+def test_blitting_invents_no_colour(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape)
+    got = augment("blit", 1.0)(x, stream(0, "test"))
+    for before, after in zip(x, got, strict=True):
+        assert torch.isin(after, before).all()
+
+
 def test_strength_is_the_share_of_pictures_a_transform_touches() -> None:
     x = torch.rand(2000, 1, 4, 6)
     got = augment("cutout", 0.3)(x, stream(0, "test"))
