@@ -54,7 +54,7 @@ def backend() -> Backend:
         return Backend(False, f"{VARIABLE}=reference")
     try:
         library = build()
-        torch.ops.load_library(str(library))
+        torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     except (BackendError, OSError) as error:
         if choice == "native":
             raise BackendError(f"{VARIABLE}=native: {error}") from error

@@ -71,10 +71,10 @@ def _fake_bias_act_backward(
     dy: Tensor, y: Tensor, x: Tensor | None, scale: Tensor | None, want_noise: bool, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, c = y.shape[:2]
-    options = {"dtype": torch.float32, "device": y.device}
-    dscale = torch.empty((n, c) if x is not None else (0,), **options)
-    dnoise = torch.empty((n, y[0, 0].numel()) if want_noise else (0,), **options)
-    return torch.empty_like(y), torch.empty(c, **options), dscale, dnoise
+    like = y.float()
+    dscale = like.new_empty((n, c) if x is not None else (0,))
+    dnoise = like.new_empty((n, y[0, 0].numel()) if want_noise else (0,))
+    return torch.empty_like(y), like.new_empty(c), dscale, dnoise
 
 
 def _fake_upfirdn2d(x: Tensor, fx: Tensor, fy: Tensor, *args: Any) -> Tensor:
@@ -99,25 +99,26 @@ def _bias_act_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
             slope = torch.where(y.abs() < ctx.clamp, slope, 0)
         g = dy * slope.to(dy.dtype)
         dx = g if scale is None else g * scale.to(g.dtype)[:, :, None, None]
-        dbias = g.float().sum(dim=(0, 2, 3)) if want_bias else None
+        dbias = g.float().sum(dim=(0, 2, 3))
         dscale = (g * x).float().sum(dim=(2, 3)) if want_scale else None
-        dnoise = g.float().sum(dim=1, keepdim=True) if want_noise else None
+        dnoise = g.float().sum(dim=1, keepdim=True)
     else:
         dx, dbias, dscale, dnoise = torch.ops.fewshot_smis.bias_act_backward(
             dy, y, x, scale, want_noise, ctx.slope, ctx.gain, ctx.clamp
         )
-        dnoise = dnoise.reshape(y.shape[0], 1, *y.shape[2:]) if want_noise else None
-    if want_noise and noise.ndim == 2:
-        dnoise = dnoise.sum(dim=(0, 1))
     return (
         dx,
         dbias.to(bias.dtype) if want_bias else None,
-        dscale.to(scale.dtype) if want_scale else None,
-        dnoise.to(noise.dtype) if want_noise else None,
-        None,
-        None,
-        None,
+        dscale.to(scale.dtype) if want_scale and dscale is not None else None,
+        _noise_like(dnoise, noise) if want_noise else None,
+        *[None] * 3,
     )
+
+
+def _noise_like(gradient: Tensor, noise: Tensor) -> Tensor:
+    """Bring the gradient of one plane a picture to the shape of the noise."""
+    planes = gradient.reshape(-1, *noise.shape[-2:])
+    return (planes.sum(dim=0) if noise.ndim == 2 else planes[:, None]).to(noise.dtype)
 
 
 def _keep_upfirdn2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
