@@ -16,6 +16,7 @@ from fewshot_smis.faces.strands import draw_soft, light_strands
 from fewshot_smis.faces.traits import hsv, linear
 
 _RIM_POINTS = 33
+_STRAND_RADIUS = 0.0058  # dm
 _KEEP_LABEL = -1
 
 
@@ -24,13 +25,17 @@ def draw_hair(canvas: Canvas, rng: np.random.RandomState, scene: Scene, field: A
     camera, traits, hair = scene.camera, scene.traits, scene.traits.hair
     if hair.hat != "none":
         field = np.where(covered(scene), -1, field)
+    if not (field > 0).any():
+        return
     strands = grow_hair(rng, scene.verts, scene.normals, hair, field, traits.offset)
     points, layer = strands.points, strands.layer[:, None]
     along = np.linspace(0, 1, points.shape[1])
     depth = (0.45 + 0.55 * layer) * (0.6 + 0.4 * np.minimum(along * 4, 1))
     tint = np.clip(hair.color * (1 + 0.45 * strands.tone[:, None]), 0, 1)
-    color = light_strands(points, strands.normals, tint, depth, (camera, traits.light))
-    radius = np.full(len(points), 0.0058 * camera.scale, np.float32)
+    gloss = 0.5 if hair.style == "afro" else 1.0
+    view = (camera, traits.light)
+    color = light_strands(points, strands.normals, tint, depth, view, gloss=gloss)
+    radius = (_STRAND_RADIUS * camera.scale * strands.thickness).astype(np.float32)
     lines = camera.project(camera.place(points))
     cover = draw_soft(canvas, lines, color, strands.alpha, radius=radius, bias=0.02)
     canvas.strand[cover > 0.35] = 1

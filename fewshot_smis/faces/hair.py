@@ -15,6 +15,7 @@ from fewshot_smis.faces.strands import WINDOW_STEPS, Growth, Skull, gather_locks
 
 _X, _Y, _Z = np.eye(3)
 _CROPPED = ("bald", "buzz", "fade", "short", "parted", "quiff")
+_ROOTS = {"bald": 4000, "buzz": 6000, "afro": 7000}
 _EDGE = 0.13  # width of the strip where the hairline thins out
 _WINDOW = np.deg2rad([[0, 26, 44, 55, 60, 63, 65, 66, 67, 67, 66, 65]])[0]
 """How far round the head the face reaches, from the middle of the hairline down to the jaw."""
@@ -37,6 +38,7 @@ class Strands(NamedTuple):
     layer: Array  # [S], 0 innermost .. 1 outermost
     tone: Array  # [S], -0.5..0.5, alike within a lock
     alpha: Array  # [S,K], 0..1
+    thickness: Array  # [S], multiple of the usual
 
 
 @dataclass
@@ -48,7 +50,7 @@ class _Style:
     rise: Array | float  # of the outermost strands above the skin, multiple of the skull
     hull: float = 0.0  # shell of the innermost strands; 0 is the skin itself
     settle: Array | float = 0.25
-    gravity: float = 0.0
+    gravity: Array | float = 0.0
     stick: float = 1.0
     knot: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     curl: float = 0.0
@@ -155,7 +157,7 @@ def _hanging(rng: np.random.RandomState, style: str, side: Array) -> _Style:
 
 def _tied(rng: np.random.RandomState, skull: Skull, side: Array) -> _Style:
     """Hair combed tightly to a knot at the back of the head."""
-    height = rng.uniform(-0.1, 0.95)
+    height = rng.uniform(0.3, 1.0)
     behind = -1.02 * np.sqrt(max(0.05, 1 - max(height, 0) ** 2))
     spot = skull.center + skull.radius * [0, height, behind]
     flow = -_Z + side * _X * 0.5 + _Y * 0.2
@@ -193,6 +195,7 @@ def _let_fringe_fall(
     forward = _Z + _X * (x[:, None] * 0.4 + sweep) - _Y * 0.5
     grown.flow = np.where(chosen[:, None], forward, grown.flow)
     grown.length = np.where(chosen, span * rng.uniform(0.94, 1.02, len(x)), grown.length)
+    grown.gravity = np.where(chosen, 2.0, grown.gravity)
     return chosen
 
 
@@ -224,7 +227,59 @@ def _fade_ends(roots: Roots, style: str, steps: int) -> Array:
     edge = smoothstep(-0.02, _EDGE, roots.field)[:, None]
     root = edge + (1 - edge) * (0.25 + 0.75 * np.minimum(along * 3, 1))
     tip = 1 - 0.75 * smoothstep(0.6 if style in _CROPPED else 0.88, 1.0, along)
+    tip = tip * (0.6 if style == "bald" else 1.0)
     return (root * tip).astype(np.float32)
+
+
+def _comb(
+    rng: np.random.RandomState, grown: _Style, roots: Roots, near: Array, wild: Array
+) -> Array:
+    """Return the unit directions [S,3] in which strands leave the skin.
+
+    `near` [S,3] is the drift of the neighbourhood, `wild` [S,1] how much strands differ.
+    """
+    flow = unit(grown.flow) + near * wild + rng.randn(len(near), 3) * wild * 0.4
+    if grown.stick:
+        flow = flow - (flow * roots.normal).sum(1, keepdims=True) * roots.normal
+    return unit(flow)
+
+
+def _shells(grown: _Style, roots: Roots, skull: Skull, layer: Array) -> Array:
+    """Return the shell [S] each strand settles on, as a multiple of the skull."""
+    ball = (roots.position - skull.center) / skull.radius
+    ball[:, 1] = np.maximum(ball[:, 1], 0)
+    skin = np.maximum(np.linalg.norm(ball, axis=1), grown.hull)
+    shell: Array = skin + grown.rise * (0.1 + 0.9 * layer)
+    return shell
+
+
+def _is_held(roots: Roots) -> Array:
+    """Return which strands [S] bool tied hair keeps: those before the ears would be loose."""
+    loose = (roots.rest[:, 1] < 7.32) & (roots.rest[:, 2] > 0.3)
+    return ~loose
+
+
+def _with_bun(rng: np.random.RandomState, strands: Strands, knot: Array, skull: Skull) -> Strands:
+    """Add a bun at `knot` [3]: arcs around a ball, all wound about like axes."""
+    steps, count, radius = strands.points.shape[1], 900, rng.uniform(0.24, 0.34)
+    center = knot + unit(knot - skull.center) * radius * 0.9
+    layer = np.sort(rng.rand(count))
+    axis = unit(np.array([0.3, 0.5, 1.0]) * rng.randn(3) + rng.randn(count, 3) * 0.35)
+    first = unit(np.cross(axis, rng.randn(count, 3)))
+    angle = np.linspace(0, rng.uniform(2.0, 3.5), steps)[:, None]
+    around = first[:, None] * np.cos(angle) + np.cross(axis, first)[:, None] * np.sin(angle)
+    level = rng.uniform(-0.6, 0.6, (count, 1, 1))
+    normals = unit(around + axis[:, None] * level)
+    points = center + normals * (radius * (0.85 + 0.15 * layer))[:, None, None]
+    alpha = np.full((count, steps), 0.95, np.float32)
+    tone = rng.uniform(-0.3, 0.3, count)
+    bun = Strands(points, normals, layer, tone, alpha, np.ones(count))
+    return Strands(
+        *(
+            np.concatenate([part, more]).astype(np.float32)
+            for part, more in zip(strands, bun, strict=True)
+        )
+    )
 
 
 def grow_hair(
@@ -245,41 +300,33 @@ def grow_hair(
         field: [V], > 0 where hair grows.
         offset: [3], where in the noise this portrait lies.
     """
-    count = {"bald": 4000, "buzz": 6000, "afro": 7000}.get(hair.style, 7500)
+    count, cropped = _ROOTS.get(hair.style, 7500), hair.style in _CROPPED
     roots = _thin_hairline(rng, scatter_roots(rng, verts, normals, field, count))
     skull, total = fit_skull(verts), len(roots.field)
     brow = float(verts[load_geometry().landmarks[[19, 24]], 1].mean())
-    layer = np.sort(rng.rand(total))
-    side = _part(rng, roots)
+    layer, side = np.sort(rng.rand(total)), _part(rng, roots)
     grown = _choose_style(rng, hair.style, roots, skull, side)
     fringe = _let_fringe_fall(rng, hair, grown, roots, brow)
-    ball = (roots.position - skull.center) / skull.radius
-    ball[:, 1] = np.maximum(ball[:, 1], 0)
-    shell = np.maximum(np.linalg.norm(ball, axis=1), grown.hull) + grown.rise * (0.1 + 0.9 * layer)
     lock = _locks(roots, side, offset, grown.lock)
-    mates = rng.rand(lock.max() + 1, 4)[lock]
+    mates = rng.rand(lock.max(initial=0) + 1, 4)[lock]
     near = np.stack([value_noise(roots.rest * 3 + offset + 7 * k) - 0.5 for k in range(3)], 1)
-    wild = 0.25 if hair.style in _CROPPED else 0.12
-    flow = unit(grown.flow) + near * wild * 2.5 + (mates[:, :3] - 0.5) * wild * 2
-    flow = flow + rng.randn(total, 3) * wild * 0.4
-    if grown.stick:
-        flow = flow - (flow * roots.normal).sum(1, keepdims=True) * roots.normal
+    wild = (0.25 if cropped else 0.12) * (1 - 0.6 * fringe[:, None])
+    drift = near * 2.5 + (mates[:, :3] - 0.5) * 2
     length = np.broadcast_to(grown.length, total) * rng.uniform(0.85, 1.05, total)
-    if hair.style in _CROPPED or hair.style == "afro":
+    if cropped or hair.style == "afro":
         length = length * (0.45 + 0.55 * smoothstep(0, 0.25, roots.field))
-    as_float = np.float32
     growth = Growth(
-        root=roots.position.astype(as_float),
-        flow=unit(flow).astype(as_float),
-        length=length.astype(as_float),
-        shell=shell.astype(as_float),
-        settle=np.broadcast_to(grown.settle, total).astype(as_float),
-        side=side[:, 0].astype(as_float),
-        phase=(mates[:, 3] * 6.3 + rng.randn(total) * 0.35).astype(as_float),
-        clump=(near * wild * 4).astype(as_float),
-        free=(fringe | (not grown.window)).astype(as_float),
-        gravity=float(grown.gravity),
-        stick=float(grown.stick),
+        root=roots.position.astype(np.float32),
+        flow=_comb(rng, grown, roots, drift, wild).astype(np.float32),
+        length=length.astype(np.float32),
+        shell=_shells(grown, roots, skull, layer).astype(np.float32),
+        settle=np.broadcast_to(grown.settle, total).astype(np.float32),
+        side=side[:, 0].astype(np.float32),
+        phase=(mates[:, 3] * 6.3 + rng.randn(total) * 0.35).astype(np.float32),
+        clump=(near * wild * 4).astype(np.float32),
+        free=(fringe | (not grown.window and not grown.knot[3])).astype(np.float32),
+        gravity=np.broadcast_to(grown.gravity, total).astype(np.float32),
+        stick=grown.stick,
         knot=np.array(grown.knot),
         curl=float(grown.curl),
         pitch=float(grown.pitch),
@@ -290,6 +337,14 @@ def grow_hair(
     points, outward = grow(growth, skull, grown.steps)
     if grown.gather:
         loose = np.where(fringe, 0.3, smoothstep(0.0, 0.25, roots.field))
-        points = gather_locks(points, lock, (grown.gather * loose).astype(as_float))
+        points = gather_locks(points, lock, grown.gather * loose)
     tone = (mates[:, 0] - 0.5) * 0.7 + rng.uniform(-0.15, 0.15, total)
-    return Strands(points, outward, layer, tone, _fade_ends(roots, hair.style, grown.steps))
+    alpha = _fade_ends(roots, hair.style, grown.steps)
+    if hair.style == "tied":
+        alpha *= _is_held(roots)[:, None]
+    thickness = 1.3 if hair.style == "afro" else 1 + 0.5 * fringe
+    thickness = np.broadcast_to(thickness, total)
+    strands = Strands(points, outward, layer, tone, alpha, thickness)
+    if grown.knot[3] and rng.rand() < 0.7:
+        return _with_bun(rng, strands, np.array(grown.knot[:3]), skull)
+    return strands

@@ -38,8 +38,8 @@ class Growth(NamedTuple):
     side: Array  # -1 or 1, side of the parting
     phase: Array  # of the curls
     clump: Array  # [S,3], -0.5..0.5, pulls neighbours the same way
-    free: Array  # 1 where a strand may hang over the face
-    gravity: float
+    free: Array  # 1 where a strand may hang over the face and is not tied
+    gravity: Array
     stick: float  # 0 grows freely, 1 stays on the shell
     knot: Array  # [4], where tied hair runs to and how strongly
     curl: float  # radius of the curls
@@ -83,10 +83,10 @@ def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals:
             normals[s, k, 0], normals[s, k, 1], normals[s, k, 2] = nx, ny, nz
             # bend: gravity, the knot of tied hair, what the whole lock does
             dx += g.clump[s, 0] * step
-            dy += g.clump[s, 1] * step - g.gravity * step
+            dy += g.clump[s, 1] * step - g.gravity[s] * step
             dz += g.clump[s, 2] * step
             advance = step
-            if g.knot[3] > 0.0:
+            if g.knot[3] > 0.0 and g.free[s] < 0.5:
                 tx, ty, tz = g.knot[0] - x, g.knot[1] - y, g.knot[2] - z
                 gap = np.sqrt(tx * tx + ty * ty + tz * tz) + 1e-6
                 advance = min(step, gap * 0.9)
@@ -151,7 +151,7 @@ def gather_locks(points: Array, lock: Array, strength: Array) -> Array:
 
     `strength` [S] is 0..1, the share of the way that tips go.
     """
-    mean = np.zeros((lock.max() + 1, *points.shape[1:]), np.float32)
+    mean = np.zeros((lock.max(initial=0) + 1, *points.shape[1:]), np.float32)
     compiled(fill_means)(points, lock, mean)
     pull = np.linspace(0, 1, points.shape[1], dtype=np.float32) ** 0.7
     share = strength[:, None].astype(np.float32) * pull
