@@ -19,7 +19,7 @@ from fewshot_smis.data import resize_image
 from fewshot_smis.losses import l2
 from fewshot_smis.optim import make_optimizer
 from fewshot_smis.perceptual import PerceptualDistance
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from stylegan.seeding import sample_z
 
@@ -117,7 +117,7 @@ class InversionReport(NamedTuple):
 
 def invert(
     images: Tensor,
-    prior: Generator,
+    prior: Prior,
     *,
     gen: torch.Generator,
     perceptual: PerceptualDistance | None = None,
@@ -166,7 +166,7 @@ def invert(
 
 def inversion_steps(
     images: Tensor,
-    prior: Generator,
+    prior: Prior,
     settings: InversionSettings,
     *,
     gen: torch.Generator,
@@ -223,7 +223,7 @@ def picture_loss(
 
 
 @torch.no_grad()
-def w_spread(prior: Generator, gen: torch.Generator) -> Tensor:
+def w_spread(prior: Prior, gen: torch.Generator) -> Tensor:
     """Return the root mean square distance per coordinate of w from w_avg, a scalar."""
     z = sample_z(W_SAMPLES, prior.z_dim, gen).to(prior.mapping.w_avg.device)
     w = prior.mapping(z)[:, 0]
@@ -232,7 +232,7 @@ def w_spread(prior: Generator, gen: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def start_codes(
-    target: Tensor, prior: Generator, settings: InversionSettings, gen: torch.Generator
+    target: Tensor, prior: Prior, settings: InversionSettings, gen: torch.Generator
 ) -> Tensor:
     """Return codes to start from, [N,1,D] in W and [N,L,D] in W+, for `target` [N,3,S,S]."""
     rows = _rows(prior, settings)
@@ -247,7 +247,7 @@ def start_codes(
 
 
 def nearest_samples(
-    target: Tensor, prior: Generator, num: int, gen: torch.Generator, *, batch: int = 8
+    target: Tensor, prior: Prior, num: int, gen: torch.Generator, *, batch: int = 8
 ) -> Tensor:
     """Return for each of `target` [N,3,S,S] the nearest of w_avg and `num` sampled ws [N,L,D].
 
@@ -353,5 +353,5 @@ class _Search:
             ) from error
 
 
-def _rows(prior: Generator, settings: InversionSettings) -> int:
+def _rows(prior: Prior, settings: InversionSettings) -> int:
     return 1 if settings.space == "w" else prior.num_ws

@@ -21,7 +21,7 @@ from fewshot_smis.encoding import encode
 from fewshot_smis.labelers import Labeler, label_samples
 from fewshot_smis.losses import latent_mse
 from fewshot_smis.optim import make_optimizer
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from stylegan.precision import autocast, resolve_precision
 from stylegan.seeding import sample_z, stream
@@ -57,7 +57,7 @@ class TrainReport(NamedTuple):
 class PseudoPairs(NamedTuple):
     """Where training pairs come from; `draw` is the method's sampling step."""
 
-    prior: Generator
+    prior: Prior
     labeler: Labeler
     mixing: float  # share of samples whose later layers come from a second w
     truncation_psi: float
@@ -107,7 +107,7 @@ def encoder_loss(encoder: MaskEncoder, label: Tensor, ws: Tensor) -> Tensor:
 def train_encoder(
     encoder: MaskEncoder,
     labeler: Labeler,
-    prior: Generator,
+    prior: Prior,
     *,
     steps: int,
     batch: int = 2,
@@ -177,7 +177,7 @@ def train_encoder(
 
 
 @torch.no_grad()
-def validate(encoder: MaskEncoder, labeler: Labeler, prior: Generator, shots: Shots) -> Validation:
+def validate(encoder: MaskEncoder, labeler: Labeler, prior: Prior, shots: Shots) -> Validation:
     """Measure how closely `encoder` gives back the shots' codes and keeps their layout."""
     device = prior.mapping.w_avg.device
     labels = shots.labels.to(device)
@@ -271,7 +271,7 @@ class _Loop:
             ) from error
 
 
-def _at_size(shots: Shots, encoder: MaskEncoder, prior: Generator) -> Shots:
+def _at_size(shots: Shots, encoder: MaskEncoder, prior: Prior) -> Shots:
     """Bring the shots to the encoder's size and the prior's device."""
     check_codes(shots.ws, prior)
     device = prior.mapping.w_avg.device
@@ -295,7 +295,7 @@ def _check_shares(ema: float | None, mixing: float, shot_share: float, shots: Sh
         raise ConfigError(f"shot_share is {shot_share}, but no shots are given; give their codes")
 
 
-def _check_fit(encoder: MaskEncoder, labeler: Labeler, prior: Generator) -> None:
+def _check_fit(encoder: MaskEncoder, labeler: Labeler, prior: Prior) -> None:
     if encoder.in_channels != labeler.num_classes:
         raise ShapeError(
             f"the encoder takes {encoder.in_channels} classes, but the labeler gives "

@@ -213,12 +213,13 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _rosinality_content(snapshot: Snapshot, source: str) -> dict[str, object]:
     ema = snapshot.G_ema
     content: dict[str, object] = {"g_ema": _plain(generator_to_rosinality(ema.state_dict()))}
-    if ema.config.conv_clamp is not None:
+    clamp = getattr(ema.config, "conv_clamp", None)
+    if clamp is not None:
         _log.warning(
             "%s: rosinality's layout cannot store the clamp of activations at %g; pictures differ "
             "only where activations exceed it",
             source,
-            ema.config.conv_clamp,
+            clamp,
         )
     if snapshot.G is not None:
         content["g"] = _plain(generator_to_rosinality(snapshot.G.state_dict()))

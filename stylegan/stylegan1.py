@@ -235,12 +235,12 @@ class SynthesisNetwork(Synthesis):
         top = len(self.block_resolutions) - 1
         if not 0 <= level <= top:
             raise ConfigError(f"level of detail {level:g}; this network has 0 to {top}")
-        x: Tensor | None = None
-        img = ws.new_zeros([])
-        feats = {}
+        x, img = None, ws.new_zeros([])
+        feats: dict[int, Tensor] = {}
         for i, res in enumerate(self.block_resolutions):
-            for j in (2 * i, 2 * i + 1):
-                x = getattr(self, f"layer{j}")(x, ws[:, j], noise_mode, generator)
+            first, second = getattr(self, f"layer{2 * i}"), getattr(self, f"layer{2 * i + 1}")
+            x = first(x, ws[:, 2 * i], noise_mode, generator)
+            x = second(x, ws[:, 2 * i + 1], noise_mode, generator)
             if res in wanted:
                 feats[res] = x
             share = max(0.0, 1 - abs(top - i - level))  # of this size's output in the picture

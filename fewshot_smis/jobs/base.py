@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from fewshot_smis.data.files import write_json
 from fewshot_smis.runs import Run, sha256
-from stylegan import Generator, load_generator
+from stylegan import Prior, load_generator
 from stylegan.errors import BackendError, ConfigError, DataError, FewshotError
 from stylegan.parallel import is_follower
 
@@ -47,7 +47,7 @@ def demo_model() -> Path:
     return DEMO / "model"
 
 
-def open_prior(path: Path | None, device: torch.device) -> Generator:
+def open_prior(path: Path | None, device: torch.device) -> Prior:
     """Load the generator at `path`, or the embedded one."""
     return load_generator(demo_prior() if path is None else path, device=device)
 

@@ -22,7 +22,7 @@ from fewshot_smis.jobs.base import open_prior, pick_device, progress, record_pri
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.perceptual import load_perceptual
 from fewshot_smis.runs import Run
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.seeding import stream
 
 
@@ -104,7 +104,7 @@ def _restored(run: Run) -> dict[str, Any] | None:
 
 
 @torch.no_grad()
-def inversion_sheet(prior: Generator, ws: Tensor, images: Tensor) -> Any:
+def inversion_sheet(prior: Prior, ws: Tensor, images: Tensor) -> Any:
     """Draw each picture [N,3,H,W], what its code gives, and four times their difference."""
     device = prior.mapping.w_avg.device
     parts = [prior.synthesis(part.to(device)).img.cpu() for part in torch.split(ws, 8)]

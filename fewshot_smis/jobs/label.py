@@ -17,7 +17,7 @@ from fewshot_smis.jobs.base import open_prior, pick_device, record_prior, run_fi
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.labelers import Labeler, fit_labeler, label_samples, save_labeler
 from fewshot_smis.runs import Run
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import DataError
 from stylegan.seeding import sample_z, stream
 
@@ -86,7 +86,7 @@ def codes_of(wanted: list[str], names: list[str], ws: torch.Tensor) -> torch.Ten
 
 
 @torch.no_grad()
-def shots_sheet(prior: Generator, labeler: Labeler, pairs: Pairs, ws: torch.Tensor) -> Any:
+def shots_sheet(prior: Prior, labeler: Labeler, pairs: Pairs, ws: torch.Tensor) -> Any:
     """Draw picture, given map, inverted picture and the labeler's map of each shot."""
     size = prior.img_resolution
     out = prior.synthesis(ws, feature_resolutions=(labeler.resolution,))
@@ -102,7 +102,7 @@ def shots_sheet(prior: Generator, labeler: Labeler, pairs: Pairs, ws: torch.Tens
 
 
 @torch.no_grad()
-def samples_sheet(prior: Generator, labeler: Labeler, count: int, seed: int) -> Any:
+def samples_sheet(prior: Prior, labeler: Labeler, count: int, seed: int) -> Any:
     """Draw samples of the prior above their pseudo labels, eight a row."""
     device = next(prior.parameters()).device
     classes: Classes = labeler.classes

@@ -12,7 +12,8 @@ from fewshot_smis.data.images import to_uint8, write_image
 from fewshot_smis.jobs.base import open_prior, pick_device, progress
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.runs import Run
-from stylegan import Generator
+from stylegan import Prior, StyleGAN3, user_transform
+from stylegan.errors import ConfigError
 from stylegan.seeding import sample_z, stream
 
 
@@ -24,6 +25,9 @@ class SamplePriorJob(Job):
     count: int = opt(16, "Number of samples.", min=1)
     psi: float = opt(1.0, "Truncation: 1 is none, 0 the average picture.")
     batch: int = opt(8, "Pictures drawn at once.", min=1)
+    rotate: float = opt(0.0, "Clockwise turn in degrees, of a StyleGAN3.")
+    shift_x: float = opt(0.0, "Shift to the right in picture sides, of a StyleGAN3.")
+    shift_y: float = opt(0.0, "Shift down in picture sides, of a StyleGAN3.")
 
 
 def sample_prior(job: SamplePriorJob, run: Run) -> dict[str, Any]:
@@ -32,6 +36,7 @@ def sample_prior(job: SamplePriorJob, run: Run) -> dict[str, Any]:
     prior = open_prior(job.prior, device)
     z = sample_z(job.count, prior.z_dim, stream(job.seed, "prior/sample")).to(device)
     c = _conditions(prior, job.count).to(device) if prior.c_dim else None
+    motion = _motion(job, prior)
     names = [f"seed{job.seed}-{i:04d}" for i in range(job.count)]
     images, codes = [], []
     starts = range(0, job.count, job.batch)
@@ -39,7 +44,7 @@ def sample_prior(job: SamplePriorJob, run: Run) -> dict[str, Any]:
         part = slice(i, i + job.batch)
         with torch.no_grad():
             ws = prior.mapping(z[part], None if c is None else c[part], truncation_psi=job.psi)
-            images += list(to_uint8(prior.synthesis(ws).img))
+            images += list(to_uint8(prior.synthesis(ws, **motion).img))
         codes.append(ws.cpu())
     (run.path / "images").mkdir()
     for name, image in zip(names, images, strict=True):
@@ -50,7 +55,19 @@ def sample_prior(job: SamplePriorJob, run: Run) -> dict[str, Any]:
     return {"samples": job.count}
 
 
-def _conditions(prior: Generator, count: int) -> torch.Tensor:
+def _motion(job: SamplePriorJob, prior: Prior) -> dict[str, torch.Tensor]:
+    """Return how the pictures are turned and moved, as an argument of synthesis; none if not."""
+    if not (job.rotate or job.shift_x or job.shift_y):
+        return {}
+    if not isinstance(prior, StyleGAN3):
+        raise ConfigError(
+            f"a {prior.config.family} generator cannot turn or move its pictures; leave out "
+            "--rotate, --shift-x and --shift-y, or give a StyleGAN3"
+        )
+    return {"transform": user_transform(job.rotate, (job.shift_x, job.shift_y))}
+
+
+def _conditions(prior: Prior, count: int) -> torch.Tensor:
     """Return one-hot conditions [count, c_dim], the classes in turn."""
     classes = torch.arange(count) % prior.c_dim
     return torch.nn.functional.one_hot(classes, prior.c_dim).float()

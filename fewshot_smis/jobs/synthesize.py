@@ -26,7 +26,7 @@ from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.train import open_model
 from fewshot_smis.runs import Run
 from fewshot_smis.synthesis import mix_styles, sample_styles, synthesize
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.seeding import stream
 
 
@@ -84,7 +84,7 @@ def run_synthesize(job: SynthesizeJob, run: Run) -> dict[str, Any]:
     return {"maps": len(maps), "pictures": len(names)}
 
 
-def read_codes(path: Path, prior: Generator) -> Tensor:
+def read_codes(path: Path, prior: Prior) -> Tensor:
     """Read the codes [N,L,D] of a file or run directory, on the prior's device."""
     file = run_file(path, "codes.safetensors", "codes")
     return load_codes(file, prior)[1].to(prior.mapping.w_avg.device)

@@ -25,7 +25,7 @@ from fewshot_smis.labelers import Labeler, label_samples, load_labeler
 from fewshot_smis.metrics.segmentation import consistency
 from fewshot_smis.runs import Run
 from fewshot_smis.training import Shots, train_encoder
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.seeding import sample_z, stream
 
 REPORT_EVERY = 20  # steps between two lines of metrics.jsonl
@@ -56,7 +56,7 @@ class TrainEncoderJob(Job):
     resume: Path | None = opt(None, "Run directory to continue.")
 
 
-def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Generator) -> MaskEncoder:
+def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Prior) -> MaskEncoder:
     """Build an untrained encoder that fits labeler and prior, drawn from the job's seed."""
     size = min(prior.img_resolution, 256) if job.input_size is None else job.input_size
     config = EncoderConfig(
@@ -136,7 +136,7 @@ def read_shots(path: Path) -> Shots | None:
 
 @torch.no_grad()
 def progress_sheet(
-    encoder: MaskEncoder, labeler: Labeler, prior: Generator, seed: int, count: int = 6
+    encoder: MaskEncoder, labeler: Labeler, prior: Prior, seed: int, count: int = 6
 ) -> Any:
     """Draw samples, their pseudo labels and the encoder's reconstructions, a column each."""
     device = next(prior.parameters()).device
@@ -155,9 +155,7 @@ def progress_sheet(
     return sheets.grid(rows, row_titles=["sample", "pseudo label", "reconstruction"])
 
 
-def open_model(
-    run: Path, prior: Path | None, device: torch.device
-) -> tuple[MaskEncoder, Generator]:
+def open_model(run: Path, prior: Path | None, device: torch.device) -> tuple[MaskEncoder, Prior]:
     """Load the encoder of a training run and the prior it was trained on."""
     encoder = load_encoder(run_file(run, "encoder.safetensors", "trained encoder"), device=device)
     return encoder, open_prior(prior_of(run, prior), device)

@@ -17,14 +17,14 @@ from fewshot_smis.labelers.prototypes import (
     point_prototypes,
 )
 from fewshot_smis.labelers.sparse import SparseLabeler
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import ConfigError, LabelError, ShapeError
 from stylegan.prior import nearest
 
 KINDS = ("auto", "dense", "sparse")
 
 
-def feature_resolution(prior: Generator, *, reference: bool = False) -> int:
+def feature_resolution(prior: Prior, *, reference: bool = False) -> int:
     """Return the size of the features that labelers read: 64 px, as in the paper.
 
     In priors below 128 px it is half the picture's side: the last block's features hold colours
@@ -37,7 +37,7 @@ def feature_resolution(prior: Generator, *, reference: bool = False) -> int:
 
 
 def fit_labeler(
-    prior: Generator,
+    prior: Prior,
     ws: Tensor,
     labels: Tensor | Sequence[Tensor],
     classes: Classes,
@@ -95,7 +95,7 @@ def fit_labeler(
 @torch.no_grad()
 def label_samples(
     labeler: Labeler,
-    prior: Generator,
+    prior: Prior,
     ws: Tensor,
     size: int | tuple[int, int] | None = None,
     *,
@@ -113,7 +113,7 @@ def label_samples(
 
 
 @torch.no_grad()
-def _features(prior: Generator, ws: Tensor, resolution: int, batch: int) -> Iterator[Tensor]:
+def _features(prior: Prior, ws: Tensor, resolution: int, batch: int) -> Iterator[Tensor]:
     for part in torch.split(ws, batch):
         yield prior.synthesis(part, feature_resolutions=(resolution,)).feats[resolution]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewshot_smis.perceptual import PerceptualDistance
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import DataError
 
 EPSILON = 1e-4
@@ -22,25 +22,25 @@ class Ends(NamedTuple):
     c: Tensor | None = None  # [N, c_dim], the same along the whole path
 
 
-def along_z(prior: Generator, ends: Ends, t: Tensor) -> Tensor:
+def along_z(prior: Prior, ends: Ends, t: Tensor) -> Tensor:
     """Return ws [N, L, D] at `t` [N] of the great circles between the ends."""
     return prior.mapping(slerp(ends.z0, ends.z1, t[:, None]), ends.c)
 
 
-def along_w(prior: Generator, ends: Ends, t: Tensor) -> Tensor:
+def along_w(prior: Prior, ends: Ends, t: Tensor) -> Tensor:
     """Return ws [N, L, D] at `t` [N] of the straight lines between the ends' styles."""
     start, end = prior.mapping(ends.z0, ends.c), prior.mapping(ends.z1, ends.c)
     return start + t[:, None, None] * (end - start)
 
 
-PATHS: dict[str, Callable[[Generator, Ends, Tensor], Tensor]] = {"z": along_z, "w": along_w}
+PATHS: dict[str, Callable[[Prior, Ends, Tensor], Tensor]] = {"z": along_z, "w": along_w}
 
 
 @torch.no_grad()
 def path_lengths(
-    prior: Generator,
+    prior: Prior,
     distance: PerceptualDistance,
-    along: Callable[[Generator, Ends, Tensor], Tensor],
+    along: Callable[[Prior, Ends, Tensor], Tensor],
     ends: Ends,
     t: Tensor,
     *,

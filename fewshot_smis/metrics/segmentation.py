@@ -11,7 +11,7 @@ from fewshot_smis.data import IGNORE, resize_label
 from fewshot_smis.encoding import encode
 from fewshot_smis.labelers import Labeler, label_samples
 from fewshot_smis.labelers.prototypes import marks
-from stylegan import Generator
+from stylegan import Prior
 from stylegan.errors import ShapeError
 
 
@@ -54,7 +54,7 @@ def consistency(
     labels: Sequence[Tensor] | Tensor,
     encoder: MaskEncoder,
     labeler: Labeler,
-    prior: Generator,
+    prior: Prior,
     *,
     batch: int = 8,
 ) -> float:

@@ -27,14 +27,13 @@ def design_lowpass(
     """
     if taps == 1:
         return None
-    at = (np.arange(taps) - (taps - 1) / 2) / rate
-    window = np.kaiser(taps, _kaiser_beta(taps, width / (rate / 2)))
+    at: Array = (np.arange(taps, dtype=np.float64) - (taps - 1) / 2) / rate
+    window = np.kaiser(taps, _kaiser_beta(taps, width / (rate / 2))).astype(np.float64)
+    response: Array
     if radial:
-        ideal = _jinc(np.hypot(*np.meshgrid(at, at)), cutoff)
-        window = np.outer(window, window)
+        response = _jinc(np.hypot(*np.meshgrid(at, at)), cutoff) * np.outer(window, window)
     else:
-        ideal = np.sinc(2 * cutoff * at)
-    response = ideal * window
+        response = np.sinc(2 * cutoff * at) * window
     return torch.from_numpy(response / response.sum()).float()
 
 
