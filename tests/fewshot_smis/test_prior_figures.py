@@ -1,5 +1,6 @@
 """The papers' figures of a prior: their properties, and the commands that draw them."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from fewshot_smis.synthesis import mix_styles
 from stylegan import (
     Generator,
     GeneratorConfig,
+    StyleGAN1,
+    StyleGAN1Config,
     StyleGAN3,
     StyleGAN3Config,
     load_generator,
@@ -36,6 +39,8 @@ from stylegan import (
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_codes, tiny_prior
+
+WIDTHS = {4: 8, 8: 8, 16: 8}
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +135,32 @@ def test_noise_of_one_layer_depends_on_that_layer_alone(prior):
     assert torch.equal(synthesize_noise(ws, prior, fine), synthesize_noise(ws, other, fine))
     other.synthesis.b16.conv1.noise_const.normal_(generator=stream(2, "other noise"))
     assert not torch.equal(synthesize_noise(ws, prior, fine), synthesize_noise(ws, other, fine))
+
+
+def test_a_stylegan1_has_noise_and_bands():
+    config = StyleGAN1Config(
+        img_resolution=16, z_dim=8, w_dim=8, mapping_layers=2, mapping_dim=8, channels=WIDTHS
+    )
+    prior = StyleGAN1(config).eval().requires_grad_(False)
+    assert layer_bands(prior) == {"coarse": (0, 1), "middle": (2, 3), "fine": (4, 5)}
+    gen = stream(0, "strengths")
+    for name, value in prior.synthesis.named_parameters():
+        if name.endswith("noise_strength"):
+            value.normal_(generator=gen)
+    ws = seed_codes([0], prior)
+    assert torch.equal(synthesize_noise(ws, prior, range(6)), prior.synthesis(ws).img)
+    drawn = []
+    for layer in range(6):  # the noise of one layer, as that of the network without the others
+        alone = copy.deepcopy(prior)
+        strengths = [v for k, v in alone.named_parameters() if k.endswith("noise_strength")]
+        sizes = [v for k, v in alone.named_buffers() if k.endswith("noise_const")]
+        assert [noise.shape[-1] for noise in sizes] == list(prior.synthesis.layer_resolutions)
+        for other, strength in enumerate(strengths):
+            if other != layer:
+                strength.zero_()
+        drawn.append(synthesize_noise(ws, prior, [layer]))
+        torch.testing.assert_close(drawn[-1], alone.synthesis(ws).img)
+    assert not torch.allclose(drawn[0], drawn[5], atol=1e-3)
 
 
 def test_standard_deviation_is_that_of_the_stack(prior):
