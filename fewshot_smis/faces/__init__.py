@@ -5,8 +5,10 @@
     render_folder(out, count)         an image folder on disk, rendered by several processes
 
 The heads come from one deformable mesh (see LICENSE-STATEMENTS.txt, CC0). Rooms, in the order
-of the work: geometry, identity, traits, camera, surface, labels, appearance, hair, accessories,
-portrait, dataset; raster and noise hold the kernels.
+of the work: geometry, identity, grooming and traits decide who is portrayed; camera and surface
+find what each pixel sees and labels its class; clothing, skin, eyes, lighting and appearance
+colour it; backdrop, jewellery, beard, hats, hair and accessories are drawn around it; portrait,
+attributes and dataset put it together. raster, noise and strands hold the kernels.
 """
 
 from fewshot_smis.faces.dataset import FaceDataset, render_folder

@@ -29,7 +29,7 @@ def _distance(marks: Array, first: int, second: int) -> float:
     return float(np.linalg.norm(marks[first] - marks[second]))
 
 
-def describe(identity: Identity, traits: Traits, glasses: bool) -> dict[str, float | str | bool]:
+def describe(identity: Identity, traits: Traits) -> dict[str, float | str | bool]:
     """Return the attributes of a portrait; truth values are exact, as its parameters decide them.
 
     Lengths on the face are measured on the mesh, expression included.
@@ -45,7 +45,7 @@ def describe(identity: Identity, traits: Traits, glasses: bool) -> dict[str, flo
         "young": bool(identity.age < _MIDDLE_AGE),
         "smiling": bool(identity.smile > _SMILE),
         "mouth_open": gap > _OPEN_MOUTH,
-        "glasses": glasses,
+        "glasses": traits.glasses,
         "hat": hair.hat != "none",
         "earrings": jewels.earring != "none",
         "necklace": jewels.necklace,

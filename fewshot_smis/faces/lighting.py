@@ -61,6 +61,12 @@ def reach_of_light(shadow: ShadowMap, place: Array) -> Array:
     return reach
 
 
+def _double(small: Array, width: int) -> Array:
+    """Repeat each pixel of `small` to fill [W,W]."""
+    large: Array = small.repeat(2, 0).repeat(2, 1)[:width, :width]
+    return large
+
+
 def ambient_occlusion(depth: Array, hit: Array, scale: float) -> Array:
     """Return how open each mesh pixel is to the light from all around, [P] in 0..1.
 
@@ -78,9 +84,12 @@ def ambient_occlusion(depth: Array, hit: Array, scale: float) -> Array:
     opened = np.ones_like(depth)
     for reach, gain in ((0.05, 4.0), (0.22, 1.6)):
         radius = max(1, round(reach * scale / 2))
-        mean = box_blur(filled * cover, radius) / (box_blur(cover, radius) + np.float32(1e-3))
-        mean = box_blur(mean.repeat(2, 0).repeat(2, 1)[: len(depth), : len(depth)], 1)
-        opened *= 1 - np.clip((mean - depth) * np.float32(gain), 0, np.float32(0.55))
+        share = box_blur(cover, radius)
+        mean = box_blur(filled * cover, radius) / (share + np.float32(1e-3))
+        inner = np.clip(2 * share - 1, 0, 1)  # an outline has neighbours on one side only
+        mean, inner = (box_blur(_double(small, len(depth)), 1) for small in (mean, inner))
+        hidden = np.clip((mean - depth) * np.float32(gain), 0, np.float32(0.55))
+        opened *= 1 - hidden * inner
     return opened[hit]
 
 

@@ -34,7 +34,6 @@ from fewshot_smis.faces.surface import visible_surface
 from fewshot_smis.faces.traits import Pose, sample_traits
 from stylegan.errors import ConfigError
 
-_GLASSES_ODDS = 0.10
 _GRAIN = 0.006
 _KNEE = 0.68
 _MAX_SEED = 2**32 - 1
@@ -88,21 +87,24 @@ def _cast_hair_shadow(canvas: Canvas, mesh: Array, scene: Scene) -> None:
 
 def _draw_over(
     canvas: Canvas, rng: np.random.RandomState, scene: Scene, mesh: Array, field: Array
-) -> bool:
-    """Draw beard, hat, hair and glasses in place; return whether there are glasses."""
+) -> None:
+    """Draw beard, hat, hair and glasses in place.
+
+    Each has its own random stream, so that what is worn does not depend on how much hair a
+    picture of this size shows.
+    """
     hair, scale = scene.traits.hair, scene.camera.scale
-    draw_beard(canvas, rng, scene)
+    streams = [np.random.RandomState(seed) for seed in rng.randint(2**31, size=4)]
+    draw_beard(canvas, streams[0], scene)
     canvas.strand[:] = 0  # a beard throws no shadow
     if hair.hat != "none":
-        draw_hat(canvas, rng, scene)
+        draw_hat(canvas, streams[1], scene)
     beneath = canvas.label.copy()
-    draw_hair(canvas, rng, scene, field)
+    draw_hair(canvas, streams[2], scene, field)
     canvas.label[:] = tidy_hair(canvas.label, beneath, max(1, round(scale * 0.012)))
     _cast_hair_shadow(canvas, mesh, scene)
-    glasses = rng.rand() < _GLASSES_ODDS
-    if glasses:
-        draw_glasses(canvas, rng, scene)
-    return glasses
+    if scene.traits.glasses:
+        draw_glasses(canvas, streams[3], scene)
 
 
 def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
@@ -164,9 +166,7 @@ def render_face(
     canvas, mesh = _draw_mesh(scene, identity, field)
     draw_lids(canvas, camera.scale, traits.eyes)
     draw_earrings(canvas, verts, traits, camera)
-    glasses = _draw_over(canvas, rng, scene, mesh, field)
+    _draw_over(canvas, rng, scene, mesh, field)
     img = _develop(canvas.img, rng, supersample)
     marks = camera.project(camera.place(verts))[load_geometry().landmarks][:, :2] / supersample
-    return Portrait(
-        img, majority(canvas.label, supersample), marks, describe(identity, traits, glasses)
-    )
+    return Portrait(img, majority(canvas.label, supersample), marks, describe(identity, traits))

@@ -162,6 +162,7 @@ class Traits:
     skin: SkinTraits
     eyes: EyeTraits
     jewels: Jewels
+    glasses: bool
     light: Light
     backdrop: Backdrop
 
@@ -334,7 +335,7 @@ def sample_traits(
     hair = sample_hair(rng, identity)
     garment = _sample_garment(rng)
     brows = BrowTraits(
-        half_width=rng.uniform(0.021, 0.031) * (0.8 + 0.5 * male),
+        half_width=rng.uniform(0.019, 0.028) * (0.75 + 0.55 * male),
         arch=rng.uniform(-0.004, 0.014) - 0.006 * male,
         density=rng.uniform(0.5, 0.9),
     )
@@ -349,6 +350,7 @@ def sample_traits(
         skin=skin,
         eyes=eyes,
         jewels=_sample_jewels(rng, identity, garment),
+        glasses=bool(rng.rand() < 0.07 + 0.12 * identity.age),
         light=_sample_light(rng, skin.tone),
         backdrop=_sample_backdrop(rng),
     )

@@ -36,12 +36,14 @@ def test_answers_follow_the_parameters():
         for value, answer in (("none", False), ("stubble" if key == "stubble" else "cap", True)):
             hair = dataclasses.replace(traits.hair, **{field: value})
             changed = dataclasses.replace(traits, hair=hair)
-            assert describe(identity, changed, False)[key] is answer
-    assert describe(identity, traits, True)["glasses"] is True
+            assert describe(identity, changed)[key] is answer
+    for glasses in (False, True):
+        worn = dataclasses.replace(traits, glasses=glasses)
+        assert describe(identity, worn)["glasses"] is glasses
     for male in (0.1, 0.9):
-        assert describe(identity._replace(male=male), traits, False)["male"] is (male > 0.5)
+        assert describe(identity._replace(male=male), traits)["male"] is (male > 0.5)
     bald = dataclasses.replace(traits, hair=dataclasses.replace(traits.hair, style="bald"))
-    said = describe(identity, bald, False)
+    said = describe(identity, bald)
     assert said["bald"]
     assert not any(said[f"{name}_hair"] for name in ("black", "brown", "blond", "gray"))
 
@@ -49,9 +51,9 @@ def test_answers_follow_the_parameters():
 def test_an_open_jaw_opens_the_mouth():
     identity, traits = someone(4)
     verts = load_geometry().verts.copy()
-    assert not describe(identity._replace(verts=verts), traits, False)["mouth_open"]
+    assert not describe(identity._replace(verts=verts), traits)["mouth_open"]
     add_shape(verts, "faceunits/jawOpen", 0.4)
-    assert describe(identity._replace(verts=verts), traits, False)["mouth_open"]
+    assert describe(identity._replace(verts=verts), traits)["mouth_open"]
 
 
 def test_what_is_worn_is_seen_and_nothing_else():

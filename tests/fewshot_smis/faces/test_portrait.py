@@ -91,6 +91,13 @@ def test_pose_turns_the_face():
     assert right.attributes["yaw"] == 30.0
 
 
+def test_size_changes_neither_person_nor_clothes(portrait):
+    large = render_face(3, 0, 96)
+    assert large.attributes == portrait.attributes
+    np.testing.assert_allclose(large.landmarks, portrait.landmarks * 2, atol=0.02)
+    assert (large.label[::2, ::2] == portrait.label).mean() > 0.9
+
+
 def test_supersample_changes_edges_not_the_face(portrait):
     coarse = render_face(3, 0, 48, supersample=1)
     assert (coarse.label == portrait.label).mean() > 0.93
