@@ -1,0 +1,148 @@
+"""The yardstick: StyleGAN2 as it is commonly written in PyTorch, in float32 and NCHW.
+
+It computes what our networks compute, from their own parameters, by the textbook route:
+
+- a modulated convolution makes a kernel for each sample and runs them as one grouped convolution;
+- `upfirdn2d` puts zeros between pixels, pads, and convolves each channel with the 4 x 4 filter;
+- bias, noise, activation and gain are operators of their own.
+
+`plain` swaps the forward passes of a generator and a discriminator for these.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan import Discriminator, Generator, Rendering
+from stylegan.seeding import Source, randn
+
+SQRT2 = math.sqrt(2)
+
+
+def plain(generator: Generator, discriminator: Discriminator) -> tuple[Generator, nn.Module]:
+    """Return the same networks (skip generator, residual discriminator), computed plainly."""
+    generator.synthesis = PlainSynthesis(generator.synthesis)  # type: ignore[assignment]
+    judge = PlainDiscriminator(discriminator)
+    for parameter in (*generator.parameters(), *judge.parameters()):
+        parameter.data = parameter.data.contiguous()
+    return generator, judge
+
+
+def upfirdn(
+    x: Tensor, taps: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int], gain: float = 1.0
+) -> Tensor:
+    """Zeros between pixels, padding, a convolution of each channel, every `down`-th pixel."""
+    n, c, h, w = x.shape
+    if up > 1:
+        x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1])
+        x = x.reshape(n, c, h * up, w * up)
+    x = F.pad(x, [pad[0], pad[1], pad[0], pad[1]])
+    weight = (taps.flip([0, 1]) * gain)[None, None].repeat(c, 1, 1, 1)
+    return F.conv2d(x, weight, groups=c)[:, :, ::down, ::down]
+
+
+def grouped_conv(
+    x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool, taps: Tensor | None = None
+) -> Tensor:
+    """Modulated convolution with a kernel a sample; with `taps` it doubles the size."""
+    n, c_in, h, w = x.shape
+    c_out, _, k, _ = weight.shape
+    kernels = weight[None] * style[:, None, :, None, None]  # [N,O,I,k,k]
+    if demodulate:
+        kernels = kernels * (kernels.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    x = x.reshape(1, n * c_in, h, w)
+    if taps is None:
+        x = F.conv2d(x, kernels.reshape(n * c_out, c_in, k, k), padding=k // 2, groups=n)
+        return x.reshape(n, c_out, h, w)
+    kernels = kernels.transpose(1, 2).reshape(n * c_in, c_out, k, k)
+    x = F.conv_transpose2d(x, kernels, stride=2, groups=n)
+    return upfirdn(x.reshape(n, c_out, *x.shape[2:]), taps, pad=(1, 1), gain=4)
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply an equalised linear layer and its activation."""
+    x = F.linear(x, layer.weight * layer.weight_gain, layer.bias * layer.bias_gain)
+    return F.leaky_relu(x, 0.2) * SQRT2 if layer.activation == "lrelu" else x
+
+
+class PlainSynthesis(nn.Module):
+    """ws -> picture, from the parameters of a SynthesisNetwork of the skip architecture."""
+
+    def __init__(self, source: nn.Module) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(
+        self,
+        ws: Tensor,
+        noise_mode: str = "const",
+        feature_resolutions: Iterable[int] = (),
+        generator: Source | None = None,
+    ) -> Rendering:
+        """Draw pictures [N, 3, H, W]; there are no features."""
+        at, img = 0, None
+        x = self.source.b4.const[None].repeat(len(ws), 1, 1, 1)
+        for res in self.source.block_resolutions:
+            block = getattr(self.source, f"b{res}")
+            if res > 4:
+                x = self._layer(block.conv0, x, ws[:, at], noise_mode, generator)
+                at += 1
+                img = upfirdn(img, block.resample_filter, up=2, pad=(2, 1), gain=4)
+            x = self._layer(block.conv1, x, ws[:, at], noise_mode, generator)
+            at += 1
+            rgb, style = block.torgb, linear(block.torgb.affine, ws[:, at])
+            y = grouped_conv(x, rgb.weight, style * rgb.weight_gain, demodulate=False)
+            y = y + rgb.bias[:, None, None]
+            img = y if img is None else img + y
+        return Rendering(img, {})
+
+    def _layer(
+        self, layer: nn.Module, x: Tensor, w: Tensor, noise_mode: str, gen: Source | None
+    ) -> Tensor:
+        taps = layer.resample_filter if layer.up == 2 else None
+        x = grouped_conv(x, layer.weight, linear(layer.affine, w), demodulate=True, taps=taps)
+        noise = layer.noise_const
+        if noise_mode == "random" and gen is not None:
+            noise = randn((x.shape[0], 1, *x.shape[2:]), gen)
+        x = x + noise * layer.noise_strength
+        return F.leaky_relu(x + layer.bias[:, None, None], 0.2) * SQRT2
+
+
+class PlainDiscriminator(nn.Module):
+    """Picture -> logit, from the parameters of a residual Discriminator."""
+
+    def __init__(self, source: Discriminator) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        """Return logits [N, 1]."""
+        net = self.source
+        x = img
+        for res in net.block_resolutions:
+            block = getattr(net, f"b{res}")
+            if res == net.img_resolution:
+                x = self._layer(block.fromrgb, x)
+            y = upfirdn(x, block.resample_filter, down=2, pad=(1, 1))
+            y = F.conv2d(y, block.skip.weight * block.skip.weight_gain)
+            x = self._layer(block.conv0, x)
+            x = upfirdn(x, block.resample_filter, pad=(2, 2))
+            x = self._layer(block.conv1, x, stride=2, padding=0)
+            x = (x + y) * math.sqrt(0.5)
+        n, c_in, h, w = x.shape
+        group = min(net.b4.group_size, n)
+        spread = x.reshape(group, n // group, c_in, h, w).var(dim=0, unbiased=False)
+        spread = (spread + 1e-8).sqrt().mean(dim=(1, 2, 3))[:, None, None, None]
+        x = torch.cat([x, spread.repeat(group, 1, h, w)], dim=1)
+        x = self._layer(net.b4.conv, x)
+        return linear(net.b4.out, linear(net.b4.fc, x.flatten(1)))
+
+    def _layer(
+        self, layer: nn.Module, x: Tensor, *, stride: int = 1, padding: int | None = None
+    ) -> Tensor:
+        around = layer.padding if padding is None else padding
+        x = F.conv2d(x, layer.weight * layer.weight_gain, stride=stride, padding=around)
+        return F.leaky_relu(x + layer.bias[:, None, None], 0.2) * SQRT2
