@@ -80,7 +80,7 @@ def sample_hair(rng: np.random.RandomState, identity: Identity) -> HairTraits:
     man = identity.male > 0.5
     style = _choose(rng, HAIR_STYLES, _STYLE_ODDS_MALE if man else _STYLE_ODDS_FEMALE)
     thinning = max(0.0, identity.male - 0.4) * identity.age * rng.uniform(0, 0.5)
-    recede = float(np.clip(rng.randn() * 0.03 - 0.05 + thinning, -0.1, 0.3))
+    recede = float(np.clip(rng.randn() * 0.03 - 0.10 + thinning, -0.17, 0.3))
     hat = _choose(rng, HATS, _HAT_ODDS)
     if style in ("afro", "curly", "quiff"):
         hat = "none"

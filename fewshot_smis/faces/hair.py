@@ -306,6 +306,8 @@ def grow_hair(
     brow = float(verts[load_geometry().landmarks[[19, 24]], 1].mean())
     layer, side = np.sort(rng.rand(total)), _part(rng, roots)
     grown = _choose_style(rng, hair.style, roots, skull, side)
+    if hair.hat != "none":
+        grown.rise = grown.rise * 0.35
     fringe = _let_fringe_fall(rng, hair, grown, roots, brow)
     lock = _locks(roots, side, offset, grown.lock)
     mates = rng.rand(lock.max(initial=0) + 1, 4)[lock]
@@ -331,7 +333,7 @@ def grow_hair(
         curl=float(grown.curl),
         pitch=float(grown.pitch),
         window=np.interp(np.linspace(0, 1, WINDOW_STEPS), np.linspace(0, 1, len(_WINDOW)), _WINDOW),
-        window_top=brow + 0.66,
+        window_top=brow + 0.60,
         window_bottom=brow - 0.75,
     )
     points, outward = grow(growth, skull, grown.steps)

@@ -53,8 +53,8 @@ def _crown(scene: Scene, skull: Skull, angle: Array) -> Array:
     """Return the crown [R,A,3] from the rim to the top."""
     kind, rise = scene.traits.hair.hat, np.linspace(0, 1, _RINGS)[:, None]
     rim = _rim_height(scene, angle)
-    top = skull.center[1] + skull.radius[1] * {"brimmed": 1.30, "cap": 1.12}.get(kind, 1.20)
-    bluntness = {"brimmed": 7.0, "cap": 2.6}.get(kind, 2.4)
+    top = skull.center[1] + skull.radius[1] * {"brimmed": 1.30, "cap": 1.14}.get(kind, 1.20)
+    bluntness = {"brimmed": 7.0, "cap": 2.1}.get(kind, 2.4)
     reach = (1 + _FELT) * np.sqrt(np.clip(1 - rise**bluntness, 0, 1))
     if kind == "beanie":
         reach = reach * (1 + 0.05 * smoothstep(0.27, 0.22, rise))
@@ -67,11 +67,11 @@ def _crown(scene: Scene, skull: Skull, angle: Array) -> Array:
 def _brim(scene: Scene, skull: Skull, angle: Array) -> Array:
     """Return visor or brim [4,A,3], from the crown outwards."""
     out = np.linspace(0, 1, 4)[:, None]
-    front = np.clip(np.cos(angle), 0, 1)
-    wide = 0.55 * front**0.7 * (np.cos(angle) > 0.15) if scene.traits.hair.hat == "cap" else 0.42
+    visor = scene.traits.hair.hat == "cap"
+    wide = 0.50 * smoothstep(0.35, 0.85, np.cos(angle)) if visor else 0.42
     x, z = _around(skull, angle, (1 + _FELT) + out * wide / skull.radius[0] * 0.9)
-    droop = 0.10 if scene.traits.hair.hat == "cap" else 0.03
-    curl = 0.10 * (x / skull.radius[0]) ** 2 * out * (scene.traits.hair.hat == "cap")
+    droop = 0.12 if visor else 0.03
+    curl = 0.10 * (x / skull.radius[0]) ** 2 * out * visor
     return np.stack([x, _rim_height(scene, angle) - droop * out - curl, z], -1)
 
 
@@ -104,15 +104,16 @@ def draw_hat(canvas: Canvas, rng: np.random.RandomState, scene: Scene) -> None:
     """Draw the hat of the portrait's traits onto picture, label map and depth."""
     kind, skull = scene.traits.hair.hat, fit_skull(scene.verts)
     angle = np.linspace(-np.pi, np.pi, _ANGLES)
-    color = linear(hsv(rng.rand(), rng.rand() * 0.6, rng.uniform(0.12, 0.75)))
+    color = linear(hsv(rng.rand(), rng.rand() ** 1.5 * 0.6, rng.uniform(0.12, 0.7)))
     crown = _crown(scene, skull, angle)
     rise = np.linspace(0, 1, _RINGS)[:, None]
     if kind == "beanie":
         shade = 0.88 + 0.12 * np.cos(angle * 24) - 0.35 * np.exp(-(((rise - 0.25) / 0.03) ** 2))
+    elif kind == "cap":
+        shade = 1 - 0.22 * np.exp(-((np.sin(angle * 3) / 0.10) ** 2)) * np.ones_like(rise)
     else:
-        band = (kind == "brimmed") * 0.55 * smoothstep(0.24, 0.20, rise)
-        shade = (1 - band) * (0.92 + 0.16 * value_noise(crown * 3 + scene.traits.offset))
-    shade = np.broadcast_to(shade, crown.shape[:2])
+        shade = 1 - 0.5 * smoothstep(0.24, 0.20, rise) * np.ones_like(angle)
+    shade = shade * (0.92 + 0.16 * value_noise(crown * 3 + scene.traits.offset))
     _draw_sheet(canvas, scene, crown, shade[..., None] * color)
     if kind != "beanie":
         brim = _brim(scene, skull, angle)
