@@ -21,6 +21,7 @@ from fewshot_smis.faces.hats import draw_hat
 from fewshot_smis.faces.identity import Identity, sample_identity
 from fewshot_smis.faces.jewellery import draw_earrings
 from fewshot_smis.faces.labels import FaceClass, hair_field, mesh_regions, tidy_hair
+from fewshot_smis.faces.landmarks import landmark_vertices
 from fewshot_smis.faces.lighting import (
     ambient_occlusion,
     cast_shadow,
@@ -44,7 +45,7 @@ class Portrait(NamedTuple):
 
     img: Array  # [H,W,3] uint8
     label: Array  # [H,W] uint8, FaceClass ids
-    landmarks: Array  # [68,2] float32, x and y in pixels, iBUG order; also of hidden points
+    landmarks: Array  # [68,2] float32, x and y in pixels, 300-W order; also of hidden points
     attributes: dict[str, float | str | bool]
 
 
@@ -168,5 +169,5 @@ def render_face(
     draw_earrings(canvas, verts, traits, camera)
     _draw_over(canvas, rng, scene, mesh, field)
     img = _develop(canvas.img, rng, supersample)
-    marks = camera.project(camera.place(verts))[load_geometry().landmarks][:, :2] / supersample
+    marks = camera.project(camera.place(verts))[landmark_vertices()][:, :2] / supersample
     return Portrait(img, majority(canvas.label, supersample), marks, describe(identity, traits))
