@@ -7,7 +7,9 @@ from stylegan import StyleGAN1, StyleGAN1Config, describe, load_generator, load_
 from stylegan import save_generator as save
 from stylegan.errors import CheckpointError, ConfigError, ShapeError
 from stylegan.genforce import generator_from_genforce, stylegan1_config
+from stylegan.objective import r1_penalty
 from stylegan.sizes import GeneratorWeights, build_generator
+from stylegan.stylegan1_discriminator import discriminator_from_genforce
 from tests.parity.case import load_case
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -133,3 +135,27 @@ def test_noise_modes():
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(G.synthesis(ws, "none").img, G.synthesis(ws, "const").img)
+
+
+def test_discriminator_equals_the_reference():
+    case = load_case("stylegan1_d64")
+    D = discriminator_from_genforce(case.weights, case.name)
+    for call in (c for c in case.calls if c.spec["op"] == "forward"):
+        logits = D(call.inputs["img"], lod=call.spec["kwargs"].get("lod"))
+        call.check("logits", logits, rtol=1e-4, atol=1e-5)
+    call = case.call("r1")
+    watched = [getattr(D, name.removesuffix(".weight")).weight for name in call.spec["grads"]]
+    for parameter in watched:
+        parameter.requires_grad_(True)
+    penalty = r1_penalty(D, call.inputs["img"], None)
+    call.check("r1", penalty, rtol=1e-4, atol=1e-5)
+    for name, grad in zip(
+        call.spec["grads"], torch.autograd.grad(penalty.mean(), watched), strict=True
+    ):
+        call.check_l2(f"r1_grad_{name.replace('.', '_')}", grad)
+    with pytest.raises(ShapeError, match="expected pictures of 64x64"):
+        D(torch.zeros(2, 3, 32, 64))
+    with pytest.raises(ConfigError, match="level of detail 5; this network has 0 to 4"):
+        D(torch.zeros(2, 3, 64, 64), lod=5)
+    with pytest.raises(CheckpointError, match="x: not a StyleGAN1 discriminator"):
+        discriminator_from_genforce({"input0.bias": torch.ones(2)}, "x")
