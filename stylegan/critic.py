@@ -54,7 +54,8 @@ class Critic:
     critic is another class with these attributes and methods.
     """
 
-    network: nn.Module  # what is optimised and kept in snapshots
+    network: nn.Module  # all that is optimised
+    discriminator: nn.Module  # StyleGAN2's part of it, which snapshots keep by itself
 
     def __init__(
         self,
@@ -64,19 +65,28 @@ class Critic:
         interval: int = 16,
         augmentation: Augmentation | None = None,
     ) -> None:
-        self.network, self.r1_gamma, self.interval = network, r1_gamma, interval
+        self.network = self.discriminator = network
+        self.r1_gamma, self.interval = r1_gamma, interval
         self.augmentation = augmentation
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the logistic loss; what the network says of `real` moves the augmentation."""
-        logits = self.judge(real, c)
-        if self.augmentation is not None:
-            self.augmentation.observe(logits)
-        return discriminator_loss(logits, self.judge(fake, c))
+        return self.logistic_loss(self.show(real), self.show(fake), c)
 
     def generator_loss(self, fake: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the non-saturating loss."""
-        return generator_loss(self.judge(fake, c))
+        return self.nonsaturating_loss(self.show(fake), c)
+
+    def logistic_loss(self, real: Tensor, fake: Tensor, c: Tensor | None) -> Tensor:
+        """Return the logistic loss of pictures as they are shown."""
+        logits = self.discriminator(real, c).float()
+        if self.augmentation is not None:
+            self.augmentation.observe(logits)
+        return discriminator_loss(logits, self.discriminator(fake, c).float())
+
+    def nonsaturating_loss(self, fake: Tensor, c: Tensor | None) -> Tensor:
+        """Return the non-saturating loss of pictures as they are shown."""
+        return generator_loss(self.discriminator(fake, c).float())
 
     def regularizer(self, real: Tensor, c: Tensor | None, step: int) -> Tensor | None:
         """Return R1 scaled by gamma / 2 and the interval, or None at most steps."""
@@ -86,9 +96,16 @@ class Critic:
         return penalty * (self.r1_gamma / 2 * self.interval)
 
     def judge(self, img: Tensor, c: Tensor | None) -> Tensor:
-        """Return logits [N, 1], float32, of pictures as the network is shown them."""
-        img = img if self.augmentation is None else self.augmentation(img)
-        return self.network(img, c).float()
+        """Return logits [N, 1], float32, of pictures, shown as they are in the losses."""
+        return self.discriminator(self.show(img), c).float()
+
+    def show(self, img: Tensor) -> Tensor:
+        """Return `img` as the networks get to see it."""
+        return img if self.augmentation is None else self.augmentation(img)
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return what is optimised, at which learning rate, in the form torch's optimisers take."""
+        return [{"params": list(self.discriminator.parameters()), "lr": lr}]
 
     def adapt(self, batch: int) -> dict[str, float]:
         """Take note of a step over `batch` pictures; return what to report of it."""

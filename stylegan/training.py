@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylegan import parallel
 from stylegan.critic import Critic
@@ -79,8 +79,8 @@ class PriorTrainer:
         self.path_shrink = path_shrink
         self.dtype = resolve_precision(precision, self.device)
         lazy = path_interval / (path_interval + 1) if path_weight else 1.0
-        self.opt_G = _adam(generator, lr, betas, lazy)
-        self.opt_D = _adam(self.D, lr, betas, 1.0)
+        self.opt_G = _adam([{"params": generator.parameters(), "lr": lr}], betas, lazy)
+        self.opt_D = _adam(critic.parameter_groups(lr), betas, 1.0)
         self.step_count = 0
         self.path_mean = torch.zeros([], device=self.device)
         self.gen = stream(seed, "prior/latents", self.device)
@@ -124,7 +124,7 @@ class PriorTrainer:
 
         Written by `torch.save` it is a checkpoint that `load_generator` opens.
         """
-        config = getattr(self.D, "config", None)
+        config = getattr(self.critic.discriminator, "config", None)
         sizes = {} if config is None else {"D_config": config.to_dict()}
         return {
             **sizes,
@@ -133,7 +133,7 @@ class PriorTrainer:
             "batch": self.batch,
             "G": self.G.state_dict(),
             "G_ema": self.G_ema.state_dict(),
-            "D": self.D.state_dict(),
+            "D": self.critic.discriminator.state_dict(),
             "opt_G": self.opt_G.state_dict(),
             "opt_D": self.opt_D.state_dict(),
             "critic": self.critic.state_dict(),
@@ -149,8 +149,9 @@ class PriorTrainer:
                 "resume with the batch it had"
             )
         try:
-            for name in ("G", "G_ema", "D", "opt_G", "opt_D", "critic"):
+            for name in ("G", "G_ema", "opt_G", "opt_D", "critic"):
                 getattr(self, name).load_state_dict(state[name])
+            self.critic.discriminator.load_state_dict(state["D"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"the checkpoint is of another network: {error}") from error
         self.step_count = state["step"]
@@ -256,15 +257,16 @@ class PriorTrainer:
             kept.copy_(now)
 
 
-def _adam(net: nn.Module, lr: float, betas: tuple[float, float], lazy: float) -> torch.optim.Adam:
+def _adam(
+    groups: list[dict[str, Any]], betas: tuple[float, float], lazy: float
+) -> torch.optim.Adam:
     """Return Adam; `lazy` = k / (k + 1) makes up for a pass of its own each k steps.
 
     That is StyleGAN2's appendix B. The discriminator's R1 joins the step of its loss, which
     needs no such thing.
     """
-    return torch.optim.Adam(
-        net.parameters(), lr * lazy, (betas[0] ** lazy, betas[1] ** lazy), eps=1e-8
-    )
+    groups = [{**group, "lr": group["lr"] * lazy} for group in groups]
+    return torch.optim.Adam(groups, betas=(betas[0] ** lazy, betas[1] ** lazy), eps=1e-8)
 
 
 @functools.lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.prior_networks import build_networks, read_given
 from fewshot_smis.runs import Run
 from stylegan import (
+    Discriminator,
     DiscriminatorConfig,
     GeneratorConfig,
     save_generator,
@@ -25,7 +26,9 @@ from stylegan.augment import AdaptiveStrength, Augment
 from stylegan.critic import Augmentation, Critic
 from stylegan.errors import ConfigError
 from stylegan.layers import fit_base
+from stylegan.lite0 import load_lite0
 from stylegan.parallel import process_group
+from stylegan.projected import ProjectedCritic
 from stylegan.seeding import sample_z, stream
 from stylegan.training import PriorReport, PriorTrainer, train_prior
 from stylegan.transfer import resized
@@ -74,6 +77,12 @@ class TrainPriorJob(Job):
         "none",
         "What the discriminator sees changed: none, ada (at a strength that adapts) or a strength "
         "such as 0.3; and flip, to mirror half of the data: flip,ada.",
+    )
+    critic: str = opt(
+        "plain",
+        "StyleGAN2's discriminator alone, or projected: with heads on frozen lite0 features beside "
+        "it, which learns from far fewer pictures.",
+        choices=("plain", "projected"),
     )
     transfer: Path | None = opt(
         None, "Network file, or run of prior train, to start from; it may be of another size."
@@ -185,6 +194,22 @@ def build_augmentation(job: TrainPriorJob, device: torch.device) -> Augmentation
     return Augmentation(augment, stream(job.seed, "prior/augment", device), strength)
 
 
+def build_critic(job: TrainPriorJob, network: Discriminator, device: torch.device) -> Critic:
+    """Build the critic about a discriminator."""
+    augmentation = build_augmentation(job, device)
+    if job.critic == "plain":
+        return Critic(network.to(device), r1_gamma=job.r1_gamma, augmentation=augmentation)
+    backbone = load_lite0()
+    with torch.random.fork_rng():
+        torch.manual_seed(job.seed)
+        critic = ProjectedCritic(
+            network, backbone, r1_gamma=job.r1_gamma, augmentation=augmentation
+        )
+    critic.network.to(device)
+    critic.projection.to(device)
+    return critic
+
+
 def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
     """Build networks, critic and data source of the job.
 
@@ -200,10 +225,9 @@ def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
         config, None if given is None or given.D is None else given.D.config
     )
     nets = build_networks(config, critic, given, seed=job.seed)
-    augmentation = build_augmentation(job, device)
     return PriorTrainer(
         nets.G.to(device),
-        Critic(nets.D.to(device), r1_gamma=job.r1_gamma, augmentation=augmentation),
+        build_critic(job, nets.D, device),
         images,
         average=nets.G_ema,
         batch=job.batch,
