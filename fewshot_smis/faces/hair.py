@@ -191,7 +191,7 @@ def _let_fringe_fall(
         return chosen
     sweep = rng.uniform(-0.35, 0.35) * (rng.rand() < 0.5)
     drop = roots.position[:, 1] - brow - 0.12 * (1 - hair.fringe)
-    span = drop * 1.0 + roots.field * 0.75 + 0.10
+    span = drop * 1.0 + roots.field * 0.75 + 0.04
     forward = _Z + _X * (x[:, None] * 0.4 + sweep) - _Y * 0.5
     grown.flow = np.where(chosen[:, None], forward, grown.flow)
     grown.length = np.where(chosen, span * rng.uniform(0.94, 1.02, len(x)), grown.length)
@@ -338,7 +338,7 @@ def grow_hair(
     )
     points, outward = grow(growth, skull, grown.steps)
     if grown.gather:
-        loose = np.where(fringe, 0.3, smoothstep(0.0, 0.25, roots.field))
+        loose = np.where(fringe, 0.1, smoothstep(0.0, 0.25, roots.field))
         points = gather_locks(points, lock, grown.gather * loose)
     tone = (mates[:, 0] - 0.5) * 0.7 + rng.uniform(-0.15, 0.15, total)
     alpha = _fade_ends(roots, hair.style, grown.steps)
