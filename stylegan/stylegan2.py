@@ -20,7 +20,7 @@ from stylegan.layers import (
     default_channels,
     resolutions,
 )
-from stylegan.ops import bias_act, modulated_conv2d, setup_filter, upsample2d
+from stylegan.ops import modulated_conv2d, setup_filter, upsample2d
 from stylegan.prior import Prior, PriorConfig, Rendering, Synthesis
 from stylegan.seeding import Source, randn
 
@@ -109,7 +109,7 @@ class SynthesisLayer(nn.Module):
         gain: float = 1.0,
     ) -> Tensor:
         """Map `x` [N, C_in, H, W] under styles `w` [N, w_dim] to [N, C_out, H * up, W * up]."""
-        x = modulated_conv2d(
+        return modulated_conv2d(
             x,
             self.weight,
             self.affine(w),
@@ -118,8 +118,11 @@ class SynthesisLayer(nn.Module):
             padding=1,
             resample_filter=self.resample_filter,
             flip_weight=self.up == 1,
+            bias=self.bias,
+            act="lrelu",
+            gain=math.sqrt(2) * gain,
+            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
         )
-        return activate(x, self.bias, "lrelu", gain, self.conv_clamp)
 
     def _noise(self, x: Tensor, mode: str, gen: Source | None) -> Tensor | None:
         if mode == "none":
@@ -148,8 +151,9 @@ class ToRGBLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map `x` [N, C_in, H, W] under styles `w` [N, w_dim] to [N, C_out, H, W]."""
         styles = self.affine(w) * self.weight_gain
-        x = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return bias_act(x, self.bias, clamp=self.conv_clamp)
+        return modulated_conv2d(
+            x, self.weight, styles, demodulate=False, bias=self.bias, clamp=self.conv_clamp
+        )
 
 
 class SynthesisBlock(nn.Module):
