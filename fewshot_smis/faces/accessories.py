@@ -17,7 +17,6 @@ from fewshot_smis.faces.traits import hsv, linear
 
 _RIM_POINTS = 33
 _STRAND_RADIUS = 0.0058  # dm
-_KEEP_LABEL = -1
 
 
 def draw_hair(canvas: Canvas, rng: np.random.RandomState, scene: Scene, field: Array) -> None:
