@@ -233,8 +233,9 @@ class PriorTrainer:
         """Pull path lengths towards their running mean (StyleGAN2, section 3.2)."""
         self.opt_G.zero_grad(set_to_none=True)
         num = max(self.local_batch // self.path_shrink, 1)
-        ws = self._mixed_styles(num, None if c is None else c[:num])
-        lengths = path_lengths(self.G, ws, self.draws)
+        with autocast(self.device, self.dtype):
+            ws = self._mixed_styles(num, None if c is None else c[:num])
+            lengths = path_lengths(self.G, ws, self.draws)
         now = lengths.detach().mean()
         parallel.average([now])
         self.path_mean = self.path_mean.lerp(now, 0.01)

@@ -18,6 +18,9 @@ from stylegan.seeding import stream
 from stylegan.training import PriorTrainer, epoch_order, train_prior
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
+GOLDEN_D = [1.39713, 1.35683, 1.35679, 1.35596, 1.34421, 1.36511]
+GOLDEN_G = [0.70645, 0.74944, 0.7342, 0.73685, 0.75344, 0.73215]
+GOLDEN_PATH = [1.00953, 2.6485, 1.18324]
 
 
 class Pictures:
@@ -85,6 +88,13 @@ def test_stopped_and_resumed_training_gives_the_same_losses_and_weights(augmente
         assert torch.equal(value, second.G_ema.state_dict()[name]), name
 
 
+def test_losses_are_those_of_record() -> None:
+    found = [report.losses for report in train_prior(make_trainer(precision="float32"), kimg=0.024)]
+    assert [report["D"] for report in found] == pytest.approx(GOLDEN_D, rel=1e-3)
+    assert [report["G"] for report in found] == pytest.approx(GOLDEN_G, rel=1e-3)
+    assert [report["path"] for report in found[::2]] == pytest.approx(GOLDEN_PATH, rel=1e-3)
+
+
 def test_augmentation_follows_the_target_and_is_what_the_discriminator_sees() -> None:
     for target, moves in ((-1.5, 0.2), (1.5, -0.2)):  # r_t is always above, always below
         trainer = make_trainer(make_augmentation(target))
@@ -132,7 +142,8 @@ def test_path_length_has_the_passes_and_rates_of_the_paper() -> None:
     group = trainer.opt_G.param_groups[0]
     assert group["lr"] == pytest.approx(0.0025 * 4 / 5)
     assert group["betas"] == pytest.approx((0.0, 0.99 ** (4 / 5)))
-    assert trainer.opt_D.param_groups[0]["lr"] == make_trainer(path_weight=0.0).opt_G.defaults["lr"]
+    for others in (trainer.opt_D, make_trainer(path_weight=0.0).opt_G):
+        assert others.param_groups[0]["lr"] == 0.0025
     reports = [trainer.step().losses for _ in range(5)]
     assert ["path" in report for report in reports] == [True, False, False, False, True]
     assert trainer.path_mean > 0
