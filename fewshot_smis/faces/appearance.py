@@ -14,7 +14,7 @@ from fewshot_smis.faces.traits import Traits, linear
 
 __all__ = ["diffuse", "mesh_albedo", "shade_mesh"]
 
-_TEETH = linear(np.array([0.86, 0.82, 0.75]))
+_TEETH = linear(np.array([0.93, 0.90, 0.84]))
 _TONGUE = linear(np.array([0.62, 0.32, 0.31]))
 _GUMS = linear(np.array([0.34, 0.12, 0.12]))
 
@@ -64,7 +64,9 @@ def shade_mesh(
     """
     light, normal = traits.light, surface.normal
     skin = surface.body & ~regions.cloth
-    opened = opened * _darkness(surface, regions)
+    teeth = (surface.group == TEETH_UPPER) | (surface.group == TEETH_LOWER)
+    reach = np.where(teeth, np.maximum(reach, 0.5), reach)  # light passes thin lips
+    opened = np.where(teeth, np.maximum(opened, 0.7), opened) * _darkness(surface, regions)
     wrap = np.where(skin[:, None], skin_wrap(), np.float32(0.12))
     out = albedo * irradiance(normal, light, wrap, reach=reach * opened**0.5, opened=opened)
     broad, narrow = highlights(normal, light)

@@ -40,7 +40,7 @@ def eyeball_albedo(rest: Array, group: Array, eyes: EyeTraits, offset: Array) ->
     r = radius / _IRIS_RADIUS
     angle = np.arctan2(y, x)
     fibres = value_noise(np.stack([np.cos(angle) * 5, np.sin(angle) * 5, r * 1.5], 1) + offset)
-    bright = 0.55 + 0.75 * fibres + 0.45 * np.exp(-(((r - 0.55) / 0.18) ** 2))
+    bright = 0.75 + 0.9 * fibres + 0.45 * np.exp(-(((r - 0.55) / 0.18) ** 2))
     bright *= 1 - 0.75 * smoothstep(0.78, 1.0, r)  # the dark ring at the limbus
     iris = linear(eyes.iris) * bright[:, None]
     inside = smoothstep(1.06, 0.94, r)[:, None]

@@ -128,10 +128,12 @@ def sample_expression(rng: np.random.RandomState) -> dict[str, float]:
     elif mood < 0.73:
         units["mouthFrown"] = rng.rand() * 0.35
     if mood < 0.45:  # a laugh bares the upper teeth as far as the corners rise
-        units["mouthUpperUp"] = units["mouthSmile"] * rng.uniform(0.5, 0.9)
-        units["mouthLowerDown"] = units["mouthSmile"] * rng.uniform(0.2, 0.6)
+        units["mouthSmile"] = 0.5 + rng.rand() * 0.45
+        units["mouthUpperUp"] = units["mouthSmile"] * rng.uniform(0.6, 1.0)
+        units["mouthLowerDown"] = units["mouthSmile"] * rng.uniform(0.4, 0.8)
         units["mouthStretch"] = rng.rand() * 0.25
-    if rng.rand() < 0.25:
+        units["jawOpen"] = rng.rand() ** 2 * 0.3
+    elif rng.rand() < 0.25:
         units["jawOpen"] = rng.rand() ** 2 * 0.4
     if rng.rand() < 0.06:
         units["mouthPucker"] = rng.rand() * 0.4
