@@ -24,7 +24,7 @@ from stylegan import (
 )
 from stylegan.augment import AdaptiveStrength, Augment
 from stylegan.critic import Augmentation, Critic
-from stylegan.errors import ConfigError
+from stylegan.errors import ConfigError, DataError
 from stylegan.layers import fit_base
 from stylegan.lite0 import load_lite0
 from stylegan.parallel import process_group
@@ -220,6 +220,11 @@ def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
     labels = given is None or config.c_dim > 0
     flips = job.augmentation().flips
     images = open_source(job.data, config.img_size, flips=flips, labels=labels)
+    if given is not None and images.c_dim != config.c_dim:
+        raise DataError(
+            f"{job.data}: has labels of width {images.c_dim}, but {given.name} draws under "
+            f"conditions of width {config.c_dim}; give a dataset.json with such labels"
+        )
     config = dataclasses.replace(config, c_dim=images.c_dim)
     critic = job.discriminator_config(
         config, None if given is None or given.D is None else given.D.config

@@ -22,6 +22,7 @@ from stylegan.seeding import numpy_stream, sample_z, stream
 from stylegan.training import PriorReport, PriorTrainer
 from tests.fewshot_smis.test_cli import call
 
+PARITY = Path(__file__).parent.parent / "parity"
 SIZES = ("--widths", "8,8,8", "--latent", "8,8,2")
 
 
@@ -159,6 +160,27 @@ def test_flips_labels_and_shapes_come_from_the_data(pictures: Path, tmp_path: Pa
     assert load_generator(newest(grown)).config.img_size == (32, 48)
     with Image.open(next((grown / "samples").iterdir())) as sheet:
         assert sheet.width > 8 * 48
+
+
+def test_a_published_conditional_network_goes_on_with_its_discriminator(
+    pictures: Path, tmp_path: Path
+) -> None:
+    source = PARITY / "pickles" / "ada_32px_tiny.pkl"
+    text = train(pictures, tmp_path / "x", "--transfer", source, code=1)
+    assert "labels of width 0" in text
+    assert "conditions of width 3" in text
+    labelled = shutil.copytree(pictures, tmp_path / "labelled")
+    rows = {"labels": [[file.name, i % 3] for i, file in enumerate(sorted(labelled.iterdir()))]}
+    (labelled / "dataset.json").write_text(json.dumps(rows))
+    train(labelled, tmp_path / "run", "--transfer", source, kimg=0)
+    given, found = load_snapshot(source), load_snapshot(newest(tmp_path / "run"))
+    for old, new in zip(given, found, strict=True):
+        assert old is not None
+        assert new is not None
+        assert old.config == new.config
+        for name, value in old.state_dict().items():
+            assert torch.equal(new.state_dict()[name], value), name
+    train(labelled, tmp_path / "on", "--transfer", source, kimg=0.008)
 
 
 def test_an_unconditional_network_leaves_labels_alone(trained: Path, pictures: Path) -> None:
