@@ -10,7 +10,7 @@ _LONG_STYLES = ("long", "wavy", "curly")
 _SMILE = 0.5
 _MIDDLE_AGE = 0.35
 _OPEN_MOUTH = 0.10  # upright gap between the lips over the width of the mouth
-_BIG_NOSE = 1.10  # width of the nose over the distance of the inner corners of the eyes
+_BIG_NOSE = 1.20  # width of the nose over the distance of the inner corners of the eyes
 
 
 def hair_color_name(color: Array) -> str:

@@ -166,7 +166,7 @@ def sample_identity(rng: np.random.RandomState) -> Identity:
     add_shape(verts, "mouth/mouth-scale-horiz-incr", 0.35 * rng.rand())
     male = rng.beta(0.25, 0.25)
     age = rng.beta(1.1, 2.6)
-    ethnicity = rng.dirichlet([0.4] * 3)
+    ethnicity = rng.dirichlet([0.35, 0.35, 0.6])
     fat = rng.beta(1.8, 2.8)
     _add_macro(verts, male=male, age=age, ethnicity=ethnicity, fat=fat)
     _add_details(verts, rng)

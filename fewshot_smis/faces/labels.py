@@ -136,8 +136,8 @@ def mesh_regions(surface: Surface, traits: Traits, field: Array) -> Regions:
     label[surface.group == EYE_LEFT] = FaceClass.LEFT_EYE
     label[surface.group == EYE_RIGHT] = FaceClass.RIGHT_EYE
     shape, brow = _brow_cover(surface, traits, label == FaceClass.SKIN)
-    label[(shape > 0.25) & left] = FaceClass.LEFT_BROW
-    label[(shape > 0.25) & ~left] = FaceClass.RIGHT_BROW
+    label[(shape > 0.12) & left] = FaceClass.LEFT_BROW
+    label[(shape > 0.12) & ~left] = FaceClass.RIGHT_BROW
     on_scalp = body & (hairline > 0) & (surface.ears < 0.5) & (label != FaceClass.CLOTH)
     label[on_scalp & (hairline > 0.02)] = FaceClass.HAIR
     necklace = _necklace_profile(surface.rest, traits) * (label == FaceClass.NECK)

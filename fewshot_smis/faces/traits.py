@@ -310,10 +310,10 @@ def _sample_jewels(rng: np.random.RandomState, identity: Identity, garment: Garm
 def _sample_garment(rng: np.random.RandomState) -> Garment:
     color = hsv(rng.rand(), rng.rand() ** 1.5 * 0.7, rng.uniform(0.08, 0.92))
     accent = np.clip(color * rng.uniform(0.5, 0.85) + 0.25 * (rng.rand() < 0.5), 0, 1)
-    neckline, collar = rng.uniform(5.70, 6.02), 0.0
+    neckline, collar = rng.uniform(5.76, 6.06), 0.0
     v_neck = rng.uniform(0.3, 1.2) * (rng.rand() < 0.35)
     if rng.rand() < 0.3:
-        neckline, collar, v_neck = rng.uniform(5.85, 6.0), rng.uniform(0.12, 0.28), 1.5
+        neckline, collar, v_neck = rng.uniform(5.90, 6.04), rng.uniform(0.12, 0.26), 1.5
     return Garment(
         neckline=neckline,
         v_neck=v_neck,
