@@ -48,7 +48,11 @@ REPORT = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainPriorJob(Job):
-    """Train a StyleGAN2 on pictures; started by torchrun, several processes share the batch."""
+    """Train a StyleGAN2 on pictures.
+
+    Several processes share each batch when they are started by
+    `torchrun --nproc-per-node=2 -m fewshot_smis prior train ...`.
+    """
 
     parallel: ClassVar[bool] = True
 
@@ -215,7 +219,9 @@ def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
 
     Labels condition the networks, unless those transferred have none.
     """
-    given = None if job.transfer is None else read_given(job.transfer)
+    resumed = job.resume is not None and Run(job.resume).latest_checkpoint() is not None
+    start = job.resume if resumed else job.transfer  # whose file may be gone by then
+    given = None if start is None else read_given(start)
     config = job.generator_config(None if given is None else given.G_ema.config)
     labels = given is None or config.c_dim > 0
     flips = job.augmentation().flips
@@ -237,7 +243,7 @@ def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
         average=nets.G_ema,
         batch=job.batch,
         lr=job.lr,
-        ema_rampup=0.05 if given is None else None,
+        ema_rampup=0.05 if job.transfer is None else None,
         path_weight=job.path_weight,
         precision=job.precision,
         seed=job.seed,

@@ -71,7 +71,12 @@ def test_a_training_grows_from_a_run(trained: Path, pictures: Path, tmp_path: Pa
     z = sample_z(2, 8, stream(0, "z"))
     assert torch.equal(load_generator(tmp_path / "same" / "generator.safetensors")(z), old(z))
 
-    train(pictures, tmp_path / "grown", "--transfer", trained, "--resolution", 32)
+    source = shutil.copytree(trained, tmp_path / "source")
+    train(pictures, tmp_path / "grown", "--transfer", source, "--resolution", 32)
+    shutil.rmtree(source)  # and goes on without it
+    (tmp_path / "grown" / "result.json").unlink()
+    call("prior", "train", "--resume", tmp_path / "grown", "--kimg", 0.016)
+    assert torch.load(newest(tmp_path / "grown"), weights_only=True)["step"] == 4
     grown = load_snapshot(newest(tmp_path / "grown"))
     assert grown.G_ema.config.channels == {4: 8, 8: 8, 16: 8, 32: 4}
     assert grown.D is not None
