@@ -80,7 +80,7 @@ class TrainPriorJob(Job):
     augment: str = opt(
         "none",
         "What the discriminator sees changed: none, ada (at a strength that adapts) or a strength "
-        "such as 0.3; and flip, to mirror half of the data: flip,ada.",
+        "such as 0.3; and flip, to add the mirrored pictures: flip,ada.",
     )
     critic: str = opt(
         "plain",
