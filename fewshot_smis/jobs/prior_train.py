@@ -243,6 +243,7 @@ def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
         average=nets.G_ema,
         batch=job.batch,
         lr=job.lr,
+        ema_kimg=job.batch * 10 / 32,  # the half-life grows with the batch
         ema_rampup=0.05 if job.transfer is None else None,
         path_weight=job.path_weight,
         precision=job.precision,
