@@ -1,0 +1,1 @@
+"""The systems that synthesis from few labels is measured against, trained on pairs."""
