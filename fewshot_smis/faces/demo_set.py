@@ -25,10 +25,10 @@ from fewshot_smis.faces.portrait import Portrait, render_face
 from stylegan.seeding import numpy_stream
 
 SIZE = 128
-PAIR_SEEDS = (59, 67, 165, 39, 169)
-"""Chosen by eye: the first shows every common class; the fourth has glasses, the fifth a cap."""
+PAIR_SEEDS = (80, 120, 136, 150, 37)
+"""Chosen by eye: the first shows every common class, the third glasses, the fifth a cap."""
 
-MAP_SEEDS = (1018, 1024, 1037, 1114, 1097, 1128, 1010, 1061, 1090, 1131, 1106, 1075)
+MAP_SEEDS = (1018, 1027, 1021, 1046, 1042, 1037, 1005, 1044, 1003, 1032, 1040, 1012)
 """Frontal to three-quarter faces outside the range of the shots."""
 
 Labelling = Callable[[int, Portrait], Array]
