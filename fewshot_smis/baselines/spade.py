@@ -1,23 +1,25 @@
 """SPADE: the label map scales and shifts every normalised feature (Park et al. 2019).
 
-    method = Spade(num_classes=19, size=(256, 256))
-    terms = method.generator_loss(Batch(onehot, img))
+    method = Spade(SpadeConfig(num_classes=19, size=(256, 256)), stream(0, "spade"))
+    terms = method.generator_loss(Batch(onehot, img, gen))
 
 Names inside the networks are those of the public checkpoints.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_smis.baselines.batch import Batch
+from fewshot_smis.baselines.config import Config, check_at_least, check_choice
+from fewshot_smis.baselines.objective import Maps, feature_matching, wasserstein
 from fewshot_smis.baselines.spectral import SpectralConv2d, initialise
 from fewshot_smis.perceptual import PerceptualDistance
 from stylegan.errors import ConfigError
-from stylegan.seeding import randn, stream
+from stylegan.seeding import randn
 
 SLOPE = 0.2
 NORMS = ("batch", "instance")
@@ -25,10 +27,58 @@ NORMS = ("batch", "instance")
 
 def parameter_free_norm(norm: str, channels: int) -> nn.Module:
     """Return a normalisation without weights: over the batch, or over each picture."""
-    if norm not in NORMS:
-        raise ConfigError(f"norm {norm!r} is unknown; choose one of {', '.join(NORMS)}")
+    check_choice("norm", norm, NORMS)
     kind = nn.BatchNorm2d if norm == "batch" else nn.InstanceNorm2d
     return kind(channels, affine=False)
+
+
+BLOCKS = {
+    "head_0": (16, 16),
+    "G_middle_0": (16, 16),
+    "G_middle_1": (16, 16),
+    "up_0": (16, 8),
+    "up_1": (8, 4),
+    "up_2": (4, 2),
+    "up_3": (2, 1),
+}
+"""The generator's blocks: channels in and out, in multiples of its width."""
+DOUBLING = ("up_3", "up_2", "up_1", "up_0", "G_middle_0", "G_middle_1")
+"""The blocks whose input is doubled, in the order in which a larger doubling takes them in."""
+
+
+def check_divisible(size: tuple[int, int], doublings: int) -> None:
+    """Raise ConfigError unless both sides of `size` (H, W) can be halved that often."""
+    if any(side % 2**doublings or side <= 0 for side in size):
+        raise ConfigError(
+            f"size {size[0]} x {size[1]}: both sides must be multiples of {2**doublings}, "
+            f"for {doublings} doublings; choose another size or fewer doublings"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpadeConfig(Config):
+    """The sizes of the networks and the weights of the objective; the defaults are the paper's."""
+
+    num_classes: int
+    size: tuple[int, int]  # height and width of the pictures, multiples of 2**doublings
+    width: int = 64  # channels of the generator's last block and of the encoder's first
+    discriminator_width: int = 64  # channels of the discriminator's first layer
+    doublings: int = 5  # from the smallest map; 5, 6 or 7 in the paper
+    layers: int = 4  # of each PatchGAN
+    norm: str = "batch"  # inside SPADE: "batch" or "instance"
+    z_dim: int = 0  # length of the style that the image encoder gives (256); 0: no encoder
+    feature_weight: float = 10.0  # of feature matching
+    perceptual_weight: float = 10.0  # of a perceptual distance, where one is given
+    kl_weight: float = 0.05  # of the styles' divergence
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_choice("norm", self.norm, NORMS)
+        check_choice("doublings", self.doublings, tuple(range(len(DOUBLING) + 2)))
+        check_divisible(self.size, self.doublings)
+        check_at_least(1, num_classes=self.num_classes, width=self.width, layers=self.layers)
+        check_at_least(0, z_dim=self.z_dim, feature_weight=self.feature_weight)
+        check_at_least(0, perceptual_weight=self.perceptual_weight, kl_weight=self.kl_weight)
 
 
 class SpadeNorm(nn.Module):
@@ -69,29 +119,6 @@ class SpadeBlock(nn.Module):
         return shortcut + self.conv_1(F.leaky_relu(self.norm_1(x, planes), SLOPE))
 
 
-BLOCKS = {
-    "head_0": (16, 16),
-    "G_middle_0": (16, 16),
-    "G_middle_1": (16, 16),
-    "up_0": (16, 8),
-    "up_1": (8, 4),
-    "up_2": (4, 2),
-    "up_3": (2, 1),
-}
-"""The generator's blocks: channels in and out, in multiples of its width."""
-DOUBLING = ("up_3", "up_2", "up_1", "up_0", "G_middle_0", "G_middle_1")
-"""The blocks whose input is doubled, in the order in which a larger doubling takes them in."""
-
-
-def check_divisible(size: tuple[int, int], doublings: int) -> None:
-    """Raise ConfigError unless both sides of `size` (H, W) can be halved that often."""
-    if any(side % 2**doublings or side <= 0 for side in size):
-        raise ConfigError(
-            f"size {size[0]} x {size[1]}: both sides must be multiples of {2**doublings}, "
-            f"for {doublings} doublings; choose another size or fewer doublings"
-        )
-
-
 class SpadeGenerator(nn.Module):
     """From planes, and a style z or without, to pictures.
 
@@ -115,9 +142,6 @@ class SpadeGenerator(nn.Module):
         doublings: int = 5,
     ) -> None:
         super().__init__()
-        if not 0 <= doublings <= len(DOUBLING) + 1:
-            raise ConfigError(f"{doublings} doublings: choose 0 to {len(DOUBLING) + 1}")
-        check_divisible(size, doublings)
         self.start = (size[0] >> doublings, size[1] >> doublings)
         self.z_dim = z_dim
         if z_dim:
@@ -231,39 +255,14 @@ class SpadeDiscriminator(nn.Module):
         return out
 
 
-class Objective(NamedTuple):
-    """What scores cost: those of real pictures, of drawn ones, and of drawn ones as real."""
-
-    real: Callable[[Tensor], Tensor]
-    fake: Callable[[Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+def hinge(scores: Tensor, *, real: bool) -> Tensor:
+    """Return how far `scores` fall short of 1 for real pictures, exceed -1 for drawn ones."""
+    return F.relu(1 - scores if real else 1 + scores).mean()
 
 
-OBJECTIVES = {
-    "hinge": Objective(lambda s: F.relu(1 - s), lambda s: F.relu(1 + s), lambda s: -s),
-    "ls": Objective(lambda s: (s - 1) ** 2, lambda s: s**2, lambda s: (s - 1) ** 2),
-    "original": Objective(lambda s: F.softplus(-s), F.softplus, lambda s: F.softplus(-s)),
-    "w": Objective(lambda s: -s, lambda s: s, lambda s: -s),
-}
-"""Hinge (the paper's), least squares, cross-entropy, Wasserstein."""
-
-
-def over_scales(cost: Callable[[Tensor], Tensor], maps: list[list[Tensor]]) -> Tensor:
-    """Return the mean cost of the scores, averaged over the scales."""
-    return torch.stack([cost(scale[-1]).mean() for scale in maps]).mean()
-
-
-def feature_matching(fake: list[list[Tensor]], real: list[list[Tensor]]) -> Tensor:
-    """Return the L1 distance of all maps but the scores, summed over layers, averaged over scales.
-
-    The real maps are fixed (Wang et al. 2018, Equation 4).
-    """
-    pairs = [
-        F.l1_loss(ours, theirs.detach())
-        for ours_scale, theirs_scale in zip(fake, real, strict=True)
-        for ours, theirs in zip(ours_scale[:-1], theirs_scale[:-1], strict=True)
-    ]
-    return torch.stack(pairs).sum() / len(fake)
+def over_scales(loss: Callable[..., Tensor], maps: Sequence[Maps], *, real: bool) -> Tensor:
+    """Return the `loss` of the scores, averaged over the scales."""
+    return torch.stack([loss(scale[-1], real=real) for scale in maps]).mean()
 
 
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -274,92 +273,72 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 class Spade:
     """The method: generator, two-scale discriminator, and the image encoder if styles are wanted.
 
-    Args:
-        num_classes: Planes of the maps.
-        size: Height and width of the pictures.
-        width: Channels of the generator's last block, and of encoder and discriminator's first.
-        norm: Inside SPADE, "batch" or "instance".
-        z_dim: Length of the style that the image encoder gives (256 in the paper); 0 without one.
-        doublings: Of the generator; by default 5, or as many as leave 4 pixels to start from.
-        objective: "hinge", "ls", "original" or "w".
-        layers: Of each PatchGAN.
-        perceptual: Distance between drawn and real pictures, or None.
-        perceptual_weight: Of that distance.
-        feature_weight: Of feature matching.
-        kl_weight: Of the encoder's divergence.
-        seed: Of the first weights.
+    `networks` holds "generator", "discriminator" and, where `z_dim` is not 0, "encoder";
+    `perceptual` is the distance that `perceptual_weight` weighs, left out for None.
     """
 
     def __init__(
         self,
-        num_classes: int,
-        size: tuple[int, int],
-        *,
-        width: int = 64,
-        norm: str = "batch",
-        z_dim: int = 0,
-        doublings: int | None = None,
-        objective: str = "hinge",
-        layers: int = 4,
+        config: SpadeConfig,
+        gen: torch.Generator,
         perceptual: PerceptualDistance | None = None,
-        perceptual_weight: float = 10.0,
-        feature_weight: float = 10.0,
-        kl_weight: float = 0.05,
-        seed: int = 0,
     ) -> None:
-        if objective not in OBJECTIVES:
-            raise ConfigError(f"objective {objective!r}: choose one of {', '.join(OBJECTIVES)}")
-        if doublings is None:
-            doublings = min(5, max(min(size).bit_length() - 3, 0))
-        self.objective = OBJECTIVES[objective]
-        self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
-        self.feature_weight, self.kl_weight, self.z_dim = feature_weight, kl_weight, z_dim
+        """Build the networks with weights drawn from `gen`."""
+        self.config, self.perceptual = config, perceptual
         generator = SpadeGenerator(
-            num_classes, size, width=width, norm=norm, z_dim=z_dim, doublings=doublings
+            config.num_classes,
+            config.size,
+            width=config.width,
+            norm=config.norm,
+            z_dim=config.z_dim,
+            doublings=config.doublings,
         )
-        discriminator = SpadeDiscriminator(num_classes + 3, width=width, layers=layers)
+        discriminator = SpadeDiscriminator(
+            config.num_classes + 3, width=config.discriminator_width, layers=config.layers
+        )
         self.networks = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
-        if z_dim:
-            side = min(256, 1 << (min(size).bit_length() - 1))
-            encoder = StyleEncoder(width=width, z_dim=z_dim, input_size=side)
+        if config.z_dim:
+            side = min(256, 1 << (min(config.size).bit_length() - 1))
+            encoder = StyleEncoder(width=config.width, z_dim=config.z_dim, input_size=side)
             self.networks["encoder"] = encoder
-        initialise(self.networks, stream(seed, "spade weights"))
+        initialise(self.networks, gen)
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return what generator and encoder minimise: gan, features, and the optional terms."""
         terms = {}
         z = None
-        if self.z_dim:
+        if self.config.z_dim:
             mu, logvar = self.networks["encoder"](batch.img)
             z = self._style(mu, logvar, batch)
-            terms["kl"] = self.kl_weight * kl_divergence(mu, logvar)
+            terms["kl"] = self.config.kl_weight * kl_divergence(mu, logvar)
         drawn = self.networks["generator"](batch.onehot, z)
         fake, real = self._judge(batch, drawn)
-        terms["gan"] = over_scales(self.objective.generator, fake)
-        terms["features"] = self.feature_weight * feature_matching(fake, real)
+        terms["gan"] = over_scales(wasserstein, fake, real=True)
+        terms["features"] = self.config.feature_weight * feature_matching(fake, real)
         if self.perceptual is not None:
             distance = self.perceptual(drawn, batch.img).mean()
-            terms[self.perceptual.name] = self.perceptual_weight * distance
+            terms[self.perceptual.name] = self.config.perceptual_weight * distance
         return terms
 
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return what the discriminator minimises: real and fake."""
         with torch.no_grad():
             z = None
-            if self.z_dim:
+            if self.config.z_dim:
                 mu, logvar = self.networks["encoder"](batch.img)
                 z = self._style(mu, logvar, batch)
             drawn = self.networks["generator"](batch.onehot, z)
         fake, real = self._judge(batch, drawn)
         return {
-            "real": over_scales(self.objective.real, real),
-            "fake": over_scales(self.objective.fake, fake),
+            "real": over_scales(hinge, real, real=True),
+            "fake": over_scales(hinge, fake, real=False),
         }
 
     @torch.no_grad()
     def draw(self, onehot: Tensor, gen: torch.Generator) -> Tensor:
         """Draw pictures [N,3,H,W] in [-1,1] for `onehot` [N,K,H,W], styles from N(0, I)."""
-        z = randn((len(onehot), self.z_dim), gen).to(onehot) if self.z_dim else None
+        z_dim = self.config.z_dim
+        z = randn((len(onehot), z_dim), gen).to(onehot) if z_dim else None
         return self.networks["generator"](onehot, z)
 
     def _style(self, mu: Tensor, logvar: Tensor, batch: Batch) -> Tensor:

@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fewshot_smis.baselines.objective import ADVERSARIAL, feature_matching, wasserstein
 from fewshot_smis.baselines.spade import (
-    OBJECTIVES,
     SpadeDiscriminator,
     SpadeGenerator,
     StyleEncoder,
-    feature_matching,
+    hinge,
     kl_divergence,
     over_scales,
 )
@@ -68,13 +68,14 @@ def test_discriminator_and_its_losses_equal_the_reference():
     check(call, {f"out_{i}_{j}": x for i, scale in enumerate(out) for j, x in enumerate(scale)})
     n = len(maps)
     fake, real = ([[x[part] for x in scale] for scale in out] for part in (slice(n), slice(n, 9)))
-    for name, objective in OBJECTIVES.items():
+    names = {"ls": "least_squares", "original": "logistic", "w": "wasserstein"}
+    for name, loss in {"hinge": hinge, **{k: ADVERSARIAL[v] for k, v in names.items()}}.items():
         losses = {
-            f"{name}_G": over_scales(objective.generator, fake),
-            f"{name}_D_fake": over_scales(objective.fake, fake),
-            f"{name}_D_real": over_scales(objective.real, real),
+            f"{name}_G": over_scales(wasserstein if name == "hinge" else loss, fake, real=True),
+            f"{name}_D_fake": over_scales(loss, fake, real=False),
+            f"{name}_D_real": over_scales(loss, real, real=True),
         }
-        check(call, {key: loss.reshape(1) for key, loss in losses.items()})
+        check(call, {key: value.reshape(1) for key, value in losses.items()})
     check(call, {"feat_match": 10 * feature_matching(fake, real)})
 
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewshot_smis.baselines.batch import Batch
-from fewshot_smis.baselines.spade import Spade, SpadeGenerator, SpadeNorm, StyleEncoder
+from fewshot_smis.baselines.spade import Spade, SpadeConfig, SpadeGenerator, SpadeNorm, StyleEncoder
 from fewshot_smis.baselines.spectral import SpectralConv2d, initialise
 from fewshot_smis.perceptual import NoDistance
 from stylegan.errors import ConfigError
@@ -23,8 +23,10 @@ def batch(num=2, num_classes=3, size=SIZE):
     return Batch(onehot, draw(num, 3, *size).tanh(), stream(0, "noise"))
 
 
-def tiny(**options):
-    return Spade(3, SIZE, **{"width": 2, "layers": 2, **options})
+def tiny(perceptual=None, seed=0, **options):
+    sizes = {"num_classes": 3, "size": SIZE, "width": 2, "discriminator_width": 2, "doublings": 2}
+    config = SpadeConfig(**{**sizes, "layers": 2, **options})
+    return Spade(config, stream(seed, "weights"), perceptual)
 
 
 def spade_norm(norm, planes=3):
@@ -129,7 +131,7 @@ def test_losses_reach_the_networks_they_train(z_dim):
 
 def test_terms_are_named_and_weighted():
     assert set(tiny().discriminator_loss(batch())) == {"real", "fake"}
-    method = tiny(z_dim=4, perceptual=NoDistance())
+    method = tiny(NoDistance(), z_dim=4)
     assert set(method.generator_loss(batch())) == {"gan", "features", "kl", "none"}
     once, twice = (
         tiny(feature_weight=weight).generator_loss(batch())["features"] for weight in (1, 2)
@@ -160,9 +162,9 @@ def test_the_seed_gives_the_weights():
     ("make", "message"),
     [
         (lambda: tiny(norm="group"), "choose one of batch, instance"),
-        (lambda: tiny(objective="l2"), "choose one of hinge, ls"),
-        (lambda: Spade(3, (20, 16), doublings=3), "multiples of 8"),
-        (lambda: SpadeGenerator(3, SIZE, doublings=8), "choose 0 to 7"),
+        (lambda: tiny(size=(20, 16), doublings=3), "multiples of 8"),
+        (lambda: tiny(doublings=8), "choose one of 0, 1"),
+        (lambda: tiny(width=0), "width is 0"),
         (lambda: StyleEncoder(input_size=20), "style encoder of 20 px"),
         (lambda: SpadeGenerator(3, SIZE, width=1, z_dim=2, doublings=2)(batch().onehot), "give z"),
         (lambda: tiny(z_dim=2).generator_loss(batch()._replace(gen=None)), "give the batch"),
