@@ -11,7 +11,7 @@ from torch import Tensor
 from stylegan.discriminator import Discriminator
 from stylegan.errors import CheckpointError, ConfigError
 from stylegan.files import json_text, write_tensors, write_torch
-from stylegan.formats import ALL_PARTS, Checkpoint, read_checkpoint
+from stylegan.formats import ALL_PARTS, BESIDE, Checkpoint, read_checkpoint
 from stylegan.prior import Prior
 from stylegan.rosinality import discriminator_to_rosinality, generator_to_rosinality
 from stylegan.seeding import sample_z, stream
@@ -71,6 +71,7 @@ def save_generator(
     generator: Prior,
     path: str | Path,
     *,
+    discriminator: Discriminator | None = None,
     half: bool = False,
     notes: Mapping[str, str] | None = None,
 ) -> None:
@@ -79,6 +80,7 @@ def save_generator(
     Args:
         generator: The network to save.
         path: File to write, whole or not at all; parent folders are made.
+        discriminator: Kept beside it, so that a training can go on from the file.
         half: Store matrices and kernels as float16 (half the size, pictures change slightly);
             they load as float32.
         notes: Further facts for the header, such as {"kimg": "1000"}.
@@ -88,13 +90,16 @@ def save_generator(
     """
     path = Path(path)
     state = generator.state_dict()
-    if half:
-        state = {k: _to_half(k, t, path) for k, t in state.items()}
     header = {
         **(notes or {}),
         "kind": f"{generator.config.family}-generator",
         "config": json_text(generator.config.to_dict()),
     }
+    if discriminator is not None:
+        state |= {BESIDE + k: t for k, t in discriminator.state_dict().items()}
+        header["discriminator"] = json_text(discriminator.config.to_dict())
+    if half:
+        state = {k: _to_half(k, t, path) for k, t in state.items()}
     write_tensors(path, state, header)
 
 
@@ -106,9 +111,9 @@ def convert(
     Args:
         src: Any checkpoint `load_generator` opens.
         dst: File to write, whole or not at all.
-        to: "safetensors" (the averaged generator), "rosinality" (.pt with g_ema, latent_avg and,
-            where there are, g and d) or "nvidia-state" (.pt, a plain state dict of the averaged
-            generator in NVIDIA's names).
+        to: "safetensors" (the averaged generator, and the discriminator where there is one),
+            "rosinality" (.pt with g_ema, latent_avg and, where there are, g and d) or
+            "nvidia-state" (.pt, a plain state dict of the averaged generator in NVIDIA's names).
         half: Store .safetensors as float16, as `save_generator` does.
 
     Raises:
@@ -118,7 +123,7 @@ def convert(
     if to not in TARGETS:
         raise ConfigError(f"unknown target '{to}'; choose from {', '.join(TARGETS)}")
     src, dst = Path(src), Path(dst)
-    parts = ALL_PARTS if to == "rosinality" else ("G_ema",)
+    parts = ("G_ema",) if to == "nvidia-state" else ALL_PARTS
     found = read_checkpoint(src, parts)
     family = found.G_ema.config.family
     if to == "rosinality" and family != "stylegan2":
@@ -127,7 +132,7 @@ def convert(
         )
     snapshot = _snapshot(found, str(src))
     if to == "safetensors":
-        save_generator(snapshot.G_ema, dst, half=half, notes=found.notes)
+        save_generator(snapshot.G_ema, dst, discriminator=snapshot.D, half=half, notes=found.notes)
     elif to == "nvidia-state":
         write_torch(dst, _plain(snapshot.G_ema.state_dict()))
     else:

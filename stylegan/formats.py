@@ -36,6 +36,9 @@ FAMILIES: tuple[type[PriorConfig], ...] = (
     StyleGAN1Config,
     StyleGAN3Config,
 )
+BESIDE = "discriminator."
+"""Before the names of a discriminator that a .safetensors holds beside its generator."""
+
 _PROGRESS = ("kimg", "cur_nimg", "step", "iter", "iteration", "epoch")
 
 _UNREAD = (
@@ -205,7 +208,9 @@ def _is_genforce(content: Any) -> bool:
 
 def _read_native(opened: _Opened) -> Checkpoint:
     metadata, source = opened.metadata, opened.source
-    state = _unwrapped(opened.content)
+    whole = _unwrapped(opened.content)
+    state = {k: t for k, t in whole.items() if not k.startswith(BESIDE)}
+    D = {k.removeprefix(BESIDE): t for k, t in whole.items() if k.startswith(BESIDE)}
     if "config" in metadata:
         weights = _described_weights(metadata, state, source)
     elif _has(state, "synthesis.layer0.noise_strength"):
@@ -214,8 +219,22 @@ def _read_native(opened: _Opened) -> Checkpoint:
         weights = GeneratorWeights(stylegan3_config(state, source), state)
     else:
         weights = generator_weights(state, source)
-    notes = {k: v for k, v in metadata.items() if k not in ("config", "kind", "format")}
-    return Checkpoint("", weights, None, None, notes)
+    judge = _described_discriminator(metadata, D, source) if D and "D" in opened.parts else None
+    known = ("config", "kind", "format", "discriminator")
+    notes = {k: v for k, v in metadata.items() if k not in known}
+    return Checkpoint("", weights, None, judge, notes)
+
+
+def _described_discriminator(
+    metadata: Mapping[str, str], state: dict[str, Tensor], source: str
+) -> DiscriminatorWeights:
+    """Take the discriminator that stands beside a generator, its sizes from the header."""
+    found = discriminator_weights(state, source)
+    try:
+        sizes = json.loads(metadata["discriminator"])
+        return found._replace(config=DiscriminatorConfig.from_dict(sizes))
+    except (KeyError, ValueError, TypeError, FewshotError) as err:
+        raise CheckpointError(f"{source}: its header does not describe it ({err})") from err
 
 
 def _described_weights(
