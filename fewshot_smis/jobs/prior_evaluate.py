@@ -159,6 +159,8 @@ class Bench:
 def run_evaluate(job: EvaluateJob, run: Run) -> dict[str, Any]:
     """Write report.md and the sheets, and return every number."""
     bench = Bench(job, run)
+    if job.data is not None:
+        write_image(run.path / "samples.png", samples_sheet(bench))
     result: dict[str, Any] = {"prior": str(job.prior or demo_prior())}
     result |= {"size": "{} x {}".format(*bench.size), "seed": job.seed}
     if job.data is not None:
@@ -172,6 +174,18 @@ def run_evaluate(job: EvaluateJob, run: Run) -> dict[str, Any]:
         result["attributes"] = bench.attributes
     write_bytes(run.path / "report.md", report(result).encode())
     return result
+
+
+def samples_sheet(bench: Bench, rows: int = 8, columns: int = 4) -> UInt8:
+    """Show the first samples, 32 or as many as there are, beside as many pictures."""
+    num = min(rows * columns, bench.count // columns * columns)
+    part = torch.arange(num)
+    drawn = to_uint8(bench.draw(bench.z[part], part, bench.job.psi))
+    pixels = list(bench.images.batch(part).permute(0, 2, 3, 1).numpy())
+    return sheets.grid(
+        [[*drawn[i : i + columns], *pixels[i : i + columns]] for i in range(0, num, columns)],
+        col_titles=["sample"] * columns + ["picture"] * columns,
+    )
 
 
 def frechet(bench: Bench) -> dict[str, float]:

@@ -77,7 +77,7 @@ def test_every_measure_from_one_command_twice_the_same(
     report = (tmp_path / "a" / "report.md").read_text()
     assert f"| frechet distance lite0 | {result['frechet_distance_lite0']} |" in report
     assert "| chance |" in report
-    for name in ("neighbours.png", "attributes.png"):
+    for name in ("samples.png", "neighbours.png", "attributes.png"):
         with Image.open(tmp_path / "a" / name) as sheet:
             assert min(sheet.size) > 128
     again = evaluate(tmp_path / "b", *args, "--metrics", "kd,ppl")
