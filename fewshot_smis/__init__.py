@@ -12,7 +12,8 @@ into pictures.
     # 1. Invert the pictures: codes ws [N,L,D] whose renderings look like them.
     found = fs.invert(pairs.images(prior.img_resolution), prior, gen=gen)
 
-    # 2. Prototypes: the mean feature of each class, or every marked pixel of a sparse map.
+    # 2. Read labels off features: linear heads for dense maps; for sparse ones, or with the
+    #    paper's method="prototypes", the features most like those of the labelled pixels.
     labels = [pair.label for pair in pairs.pairs]
     labeler = fs.fit_labeler(prior, found.ws, labels, pairs.classes)
 

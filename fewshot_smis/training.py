@@ -66,15 +66,22 @@ class PseudoPairs(NamedTuple):
 
     @torch.no_grad()
     def draw(self, num: int, size: int, gen: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return label maps [num,size,size] int64 and the codes ws [num,L,D] of the samples."""
-        ws = self._codes(num, gen)
+        """Return label maps [num,size,size] int64 and the codes ws [num,L,D] of the samples.
+
+        Of a labeler that drops a share of the samples, the most disputed ones are left out.
+        """
+        ws = self._codes(math.ceil(num / (1 - self.labeler.drop)), gen)
         feats = self.prior.synthesis(
             ws,
             noise_mode="random",
-            feature_resolutions=(self.labeler.resolution,),
+            feature_resolutions=self.labeler.resolutions,
             generator=gen,
         ).feats
-        label = resize_label(self.labeler(feats), size)
+        label = self.labeler(feats, (size, size))
+        if len(ws) > num:
+            dispute = self.labeler.disputes(feats).mean(dim=(1, 2))
+            kept = dispute.argsort(stable=True)[:num]
+            label, ws = label[kept], ws[kept]
         if self.shots is None or self.shot_share <= 0:
             return label, ws
         chosen = torch.rand(num, generator=gen, device=gen.device) < self.shot_share

@@ -150,7 +150,7 @@ def demo_page(
             figure(f"{part.name}-label/shots.png", "The one labelled picture."),
             figure(
                 f"{part.name}-label/sheet.png",
-                "Samples of the generator, and the labels found by the prototypes of that picture.",
+                "Samples of the generator, and the labels found by what that picture taught.",
             ),
             figure(last, "Samples, their pseudo labels, and the encoder's reconstructions."),
             figure(f"{part.name}-draw/sheet.png", "Held-out maps, drawn in four styles each."),

@@ -15,7 +15,7 @@ from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import Pairs, load_pairs
 from fewshot_smis.jobs.base import open_prior, pick_device, record_prior, run_file
 from fewshot_smis.jobs.options import Job, opt
-from fewshot_smis.labelers import Labeler, fit_labeler, label_samples, save_labeler
+from fewshot_smis.labelers import HeadSettings, Labeler, fit_labeler, label_samples, save_labeler
 from fewshot_smis.runs import Run
 from stylegan import Prior
 from stylegan.errors import DataError
@@ -24,7 +24,7 @@ from stylegan.seeding import sample_z, stream
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelJob(Job):
-    """Fit a labeler: prototypes of each class in the generator's features."""
+    """Fit a labeler: linear heads on the generator's features, or prototypes of each class."""
 
     pairs: Path = opt(None, "Folder of images/ and labels/.", required=True)
     codes: Path | None = opt(
@@ -32,6 +32,19 @@ class LabelJob(Job):
     )
     prior: Path | None = opt(None, "Generator file; by default the embedded faces.")
     kind: str = opt("auto", "Labeler.", choices=("auto", "dense", "sparse"))
+    method: str = opt(
+        "auto",
+        "Linear heads, or the paper's prototypes; auto takes prototypes for sparse maps alone.",
+        choices=("auto", "prototypes", "linear"),
+    )
+    views: int = opt(4, "Linear: extra views of each picture, in other styles and noise.", min=0)
+    members: int = opt(1, "Linear: heads in the ensemble.", min=1)
+    drop: float = opt(
+        0.0,
+        "Linear: share of samples, the most disputed, that training leaves out.",
+        min=0,
+        max=0.9,
+    )
     topk: int = opt(3, "Sparse: pixels each prototype claims.", min=1)
     threshold: float = opt(0.5, "Sparse: least cosine of a claim.", min=-1, max=1)
     reference: bool = opt(False, "Label exactly as the paper's code, faults included.")
@@ -57,6 +70,9 @@ def run_label(job: LabelJob, run: Run) -> dict[str, Any]:
         labels,
         pairs.classes,
         kind=job.kind,
+        method=job.method,
+        linear=HeadSettings(views=job.views, members=job.members, drop=job.drop),
+        seed=job.seed,
         reference=job.reference,
         topk=job.topk,
         threshold=job.threshold,
@@ -67,7 +83,11 @@ def run_label(job: LabelJob, run: Run) -> dict[str, Any]:
     write_bytes(run.path / "shots.safetensors", save(shots))
     write_image(run.path / "shots.png", shots_sheet(prior, labeler, pairs, ws))
     write_image(run.path / "sheet.png", samples_sheet(prior, labeler, job.samples, job.seed))
-    return {"shots": len(pairs.pairs), "classes": pairs.classes.num_classes}
+    return {
+        "shots": len(pairs.pairs),
+        "classes": pairs.classes.num_classes,
+        "labeler": labeler.kind,
+    }
 
 
 def codes_of(wanted: list[str], names: list[str], ws: torch.Tensor) -> torch.Tensor:
@@ -89,7 +109,7 @@ def codes_of(wanted: list[str], names: list[str], ws: torch.Tensor) -> torch.Ten
 def shots_sheet(prior: Prior, labeler: Labeler, pairs: Pairs, ws: torch.Tensor) -> Any:
     """Draw picture, given map, inverted picture and the labeler's map of each shot."""
     size = prior.img_resolution
-    out = prior.synthesis(ws, feature_resolutions=(labeler.resolution,))
+    out = prior.synthesis(ws, feature_resolutions=labeler.resolutions)
     drawn = to_uint8(out.img)
     found = labeler(out.feats).cpu()
     images = to_uint8(pairs.images(size))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot_smis.data import Classes
+from fewshot_smis.data import Classes, resize_label
 from stylegan.errors import ShapeError
 
 
@@ -14,11 +14,13 @@ class Labeler(nn.Module):
 
     Attributes:
         classes: Names and colours of the class ids it gives.
-        resolution: Size of the prior's feature map that it reads, in pixels.
+        resolution: Size of the prior's largest feature map that it reads, in pixels.
         reference: Whether it keeps the public reference's numerics and faults.
+        drop: Share of samples, those of most disputed labels, that training is to leave out.
     """
 
     kind: str = ""
+    drop: float = 0.0
 
     def __init__(self, classes: Classes, resolution: int, *, reference: bool = False) -> None:
         super().__init__()
@@ -34,29 +36,46 @@ class Labeler(nn.Module):
         """Whether class 0 means unknown in the maps it gives."""
         return self.kind == "sparse"
 
-    def scores(self, feats: dict[int, Tensor]) -> Tensor:
-        """Return how well each class fits each feature pixel, [N,K,h,w]; the largest wins."""
-        raise TypeError("a labeler needs scores(): use DenseLabeler or SparseLabeler")
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sizes of all feature maps that it reads, in pixels."""
+        return (self.resolution,)
 
-    def forward(self, feats: dict[int, Tensor]) -> Tensor:
-        """Return the label maps [N,h,w] int64 on the feature grid; lowest id among equals.
+    def scores(self, feats: dict[int, Tensor], size: tuple[int, int] | None = None) -> Tensor:
+        """Return how well each class fits each pixel, [N,K,h,w]; the largest wins.
 
-        `feats` is what `prior.synthesis(ws, feature_resolutions=(self.resolution,))` gives.
+        On the grid of the largest feature map, or at `size`.
         """
-        return self.scores(feats).argmax(dim=1)
+        raise TypeError("a labeler needs scores(): use one of its kinds, such as DenseLabeler")
+
+    def disputes(self, feats: dict[int, Tensor]) -> Tensor:
+        """Return how uncertain the label of each pixel is, [N,h,w] in nats."""
+        raise TypeError("disputes need an ensemble: fit a LinearLabeler of several members")
+
+    def forward(self, feats: dict[int, Tensor], size: tuple[int, int] | None = None) -> Tensor:
+        """Return the label maps [N,h,w] int64 on the feature grid, or at `size`.
+
+        `feats` is what `prior.synthesis(ws, feature_resolutions=self.resolutions)` gives. Scores
+        are brought to `size`, not labels, except for sparse marks and the reference's numerics,
+        which are sampled. The lowest id wins among equals.
+        """
+        if self.sparse or self.reference:
+            label = self.scores(feats).argmax(dim=1)
+            return label if size is None else resize_label(label, size)
+        return self.scores(feats, size).argmax(dim=1)
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that rebuild this labeler, as JSON values."""
         return {"resolution": self.resolution, "reference": self.reference}
 
-    def _read(self, feats: dict[int, Tensor], channels: int) -> Tensor:
-        """Return the features this labeler reads, [N,C,h,w] float32."""
-        if self.resolution not in feats:
+    def _read(self, feats: dict[int, Tensor], resolution: int, channels: int) -> Tensor:
+        """Return the features of one size that this labeler reads, [N,C,h,w] float32."""
+        if resolution not in feats:
             raise ShapeError(
-                f"this labeler reads {self.resolution} px features, but was given {sorted(feats)}; "
-                f"render with feature_resolutions=({self.resolution},)"
+                f"this labeler reads {resolution} px features, but was given {sorted(feats)}; "
+                f"render with feature_resolutions={self.resolutions}"
             )
-        feat = feats[self.resolution].float()
+        feat = feats[resolution].float()
         if feat.shape[1] != channels:
             raise ShapeError(
                 f"this labeler was fitted to features of {channels} channels, but these have "

@@ -1,6 +1,7 @@
 """Dense labels: every pixel takes the class of the most similar class prototype."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_smis.data import Classes
@@ -33,9 +34,11 @@ class DenseLabeler(Labeler):
         """Which classes a shot holds, [K] bool."""
         return self.proto.abs().sum(dim=1) > 0
 
-    def scores(self, feats: dict[int, Tensor]) -> Tensor:
+    def scores(self, feats: dict[int, Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Return the cosine with each class, [N,K,h,w]; -inf for absent classes."""
-        score = cosines(self._read(feats, self.proto.shape[1]), self.proto)
+        score = cosines(self._read(feats, self.resolution, self.proto.shape[1]), self.proto)
+        if size is not None:
+            score = F.interpolate(score, size, mode="bilinear", align_corners=False)
         if self.reference:
             return score
         return score.masked_fill(~self.present.view(1, -1, 1, 1), -torch.inf)

@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot_smis.data import Classes
 from fewshot_smis.labelers.base import Labeler
 from fewshot_smis.labelers.dense import DenseLabeler
+from fewshot_smis.labelers.linear import Heads, LinearLabeler
 from fewshot_smis.labelers.prototypes import PixelPrototypes
 from fewshot_smis.labelers.sparse import SparseLabeler
 from stylegan.errors import CheckpointError
@@ -52,6 +53,9 @@ def _build(about: dict[str, Any], tensors: dict[str, Tensor]) -> Labeler:
     classes = Classes(names=names, colors=colors, **given)
     if kind == DenseLabeler.kind:
         return DenseLabeler(classes, tensors["proto"], **about)
+    if kind == LinearLabeler.kind:
+        weight = {r: tensors[f"weight{r}"] for r in about.pop("resolutions")}
+        return LinearLabeler(classes, Heads(weight, tensors["bias"]), **about)
     if kind == SparseLabeler.kind:
         return SparseLabeler(classes, PixelPrototypes(tensors["proto"], tensors["ids"]), **about)
     raise ValueError(f"unknown kind {kind}")

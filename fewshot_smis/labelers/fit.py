@@ -1,14 +1,17 @@
 """Fit a labeler to a few codes of the prior and the label maps of what they show."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from fewshot_smis.codes import check_codes
 from fewshot_smis.data import IGNORE, Classes, one_hot, resize_label
+from fewshot_smis.data.images import as_size
 from fewshot_smis.labelers.base import Labeler
 from fewshot_smis.labelers.dense import DenseLabeler
+from fewshot_smis.labelers.linear import HeadSettings, LinearLabeler, fit_heads, redrawn
 from fewshot_smis.labelers.prototypes import (
     PixelPrototypes,
     cell_prototypes,
@@ -20,8 +23,11 @@ from fewshot_smis.labelers.sparse import SparseLabeler
 from stylegan import Prior
 from stylegan.errors import ConfigError, LabelError, ShapeError
 from stylegan.prior import nearest
+from stylegan.seeding import stream
 
 KINDS = ("auto", "dense", "sparse")
+METHODS = ("auto", "prototypes", "linear")
+LARGEST_HEAD = 256  # px; larger features cost memory and hold texture
 
 
 def feature_resolution(prior: Prior, *, reference: bool = False) -> int:
@@ -43,10 +49,13 @@ def fit_labeler(
     classes: Classes,
     *,
     kind: str = "auto",
+    method: str = "auto",
     resolution: int | None = None,
     reference: bool = False,
     topk: int = 3,
     threshold: float = 0.5,
+    linear: HeadSettings | None = None,
+    seed: int = 0,
     batch: int = 4,
 ) -> Labeler:
     """Fit a labeler to shots: codes of the prior and the label maps of their pictures.
@@ -57,16 +66,21 @@ def fit_labeler(
         labels: Their maps, [N,H,W] or N maps [h,w] of any sizes, int64 ids.
         classes: The classes of the maps.
         kind: "dense", "sparse", or "auto", which follows `classes.sparse`.
-        resolution: Feature size in px; None takes `feature_resolution`.
+        method: "prototypes", the paper's; "linear", for dense maps; or "auto", the better one:
+            linear for dense maps, unless `reference` or `resolution` asks for prototypes.
+        resolution: Feature size of prototypes in px; None takes `feature_resolution`.
         reference: Equal the public reference pixel for pixel: maps are brought to the feature
             size by nearest sampling, and absent classes keep a zero prototype that may win.
             By default every labelled pixel counts, and absent classes never win.
         topk: Pixels that each sparse prototype claims.
         threshold: Cosine that a sparse claim must exceed.
+        linear: How linear heads are fitted; None takes the defaults.
+        seed: Of the views and members of linear heads.
         batch: Shots rendered at once.
 
     Raises:
-        ConfigError: Unknown `kind`, or bad `topk` or `threshold`.
+        ConfigError: Unknown `kind` or `method`, a method that does not fit the kind, or bad
+            `topk` or `threshold`.
         ShapeError: The codes belong to another prior, or their number is not that of the maps.
         LabelError: An id outside `classes`, or not one labelled pixel.
     """
@@ -76,9 +90,11 @@ def fit_labeler(
     check_codes(ws, prior)
     maps = list(labels)
     _check_maps(maps, len(ws), classes, sparse)
+    maps = [m.to(ws.device) for m in maps]
+    if _chosen(method, sparse, prototypes=reference or resolution is not None) == "linear":
+        return _fit_linear(prior, ws, maps, classes, linear or HeadSettings(), seed, batch)
     size = feature_resolution(prior, reference=reference) if resolution is None else resolution
-    feats = torch.cat([f.float() for f in _features(prior, ws, size, batch)])  # [N,C,h,w]
-    maps = [m.to(feats.device) for m in maps]
+    feats = _features(prior, ws, (size,), batch)[size]  # [N,C,h,w]
     if not sparse:
         proto = class_prototypes(feats, _weights(maps, feats, classes, reference))
         return DenseLabeler(classes, proto, resolution=size, reference=reference)
@@ -103,19 +119,74 @@ def label_samples(
 ) -> Tensor:
     """Label the pictures that the prior draws from `ws` [N,L,D], with its fixed noise.
 
-    The maps [N,h,w] int64 have the labeler's feature size, or are brought to `size` by nearest
-    sampling.
+    The maps [N,h,w] int64 have the labeler's feature size, or are drawn at `size`.
     """
     check_codes(ws, prior)
-    feats = _features(prior, ws, labeler.resolution, batch)
-    label = torch.cat([labeler({labeler.resolution: feat}) for feat in feats])
-    return label if size is None else resize_label(label, size)
+    at = None if size is None else as_size(size)
+    parts = torch.split(ws, batch)
+    return torch.cat([labeler(_features(prior, w, labeler.resolutions), at) for w in parts])
 
 
 @torch.no_grad()
-def _features(prior: Prior, ws: Tensor, resolution: int, batch: int) -> Iterator[Tensor]:
-    for part in torch.split(ws, batch):
-        yield prior.synthesis(part, feature_resolutions=(resolution,)).feats[resolution]
+def _features(
+    prior: Prior,
+    ws: Tensor,
+    resolutions: tuple[int, ...],
+    batch: int = 8,
+    gen: torch.Generator | None = None,
+) -> dict[int, Tensor]:
+    """Return the features [N,C,h,w] float32 of each size; with `gen` under random noise."""
+    noise = "const" if gen is None else "random"
+    parts = [
+        prior.synthesis(w, noise, feature_resolutions=resolutions, generator=gen).feats
+        for w in torch.split(ws, batch)
+    ]
+    return {r: torch.cat([part[r].float() for part in parts]) for r in resolutions}
+
+
+def _chosen(method: str, sparse: bool, *, prototypes: bool) -> str:
+    """Return the method that "auto" means here; refuse those that do not fit."""
+    if method not in METHODS:
+        raise ConfigError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
+    if method == "linear" and (sparse or prototypes):
+        why = "sparse maps are" if sparse else "a reference or a feature resolution is"
+        raise ConfigError(f"{why} for prototypes only; leave method at auto, or use prototypes")
+    if method != "auto":
+        return method
+    return "prototypes" if sparse or prototypes else "linear"
+
+
+def head_resolutions(prior: Prior) -> tuple[int, ...]:
+    """Return the sizes of the features that linear heads read: all up to 256 px."""
+    sizes = prior.synthesis.block_resolutions
+    return tuple(r for r in sizes if r <= LARGEST_HEAD) or (min(sizes),)
+
+
+@torch.no_grad()
+def _fit_linear(
+    prior: Prior,
+    ws: Tensor,
+    maps: list[Tensor],
+    classes: Classes,
+    settings: HeadSettings,
+    seed: int,
+    batch: int,
+) -> LinearLabeler:
+    """Fit linear heads to the shots and to `settings.views` redrawn views of each."""
+    sizes = head_resolutions(prior)
+    gen = stream(seed, "labeler/views", ws.device)
+    drawn = [_features(prior, ws, sizes, batch)]
+    for _ in range(settings.views):
+        drawn.append(_features(prior, redrawn(prior, ws, gen), sizes, batch, gen))
+    feats = {r: torch.cat([f[r] for f in drawn]) for r in sizes}
+    largest = feats[max(sizes)]
+    size = (largest.shape[2], largest.shape[3])
+    share = torch.stack([coverage(m, classes.num_classes, size) for m in maps])  # [N,K,H,W]
+    share = share.repeat(len(drawn), 1, 1, 1)
+    members = stream(seed, "labeler/members", ws.device)
+    per_shot = dataclasses.replace(settings, decay=settings.decay / len(maps))
+    heads = fit_heads(feats, share, per_shot, members)
+    return LinearLabeler(classes, heads, drop=settings.drop)
 
 
 def _check_maps(maps: list[Tensor], codes: int, classes: Classes, sparse: bool) -> None:

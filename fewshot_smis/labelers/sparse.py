@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot_smis.data import Classes
@@ -45,13 +46,15 @@ class SparseLabeler(Labeler):
         self._store("proto", prototypes.proto)
         self._store("ids", prototypes.ids)
 
-    def scores(self, feats: dict[int, Tensor]) -> Tensor:
+    def scores(self, feats: dict[int, Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Return the best cosine of each class's claims, [N,K,h,w]; 0 where it claims nothing.
+
+        At `size` by nearest sampling, as a claim is of one pixel.
 
         Raises:
             ConfigError: `topk` exceeds the number of pixels of the feature map.
         """
-        feat = self._read(feats, self.proto.shape[1])
+        feat = self._read(feats, self.resolution, self.proto.shape[1])
         pixels = feat.shape[2] * feat.shape[3]
         if self.topk > pixels:
             raise ConfigError(
@@ -59,7 +62,8 @@ class SparseLabeler(Labeler):
                 f"({feat.shape[2]}x{feat.shape[3]}); choose a topk of {pixels} or less"
             )
         prototypes = PixelPrototypes(self.proto, self.ids)
-        return claims(feat, prototypes, self.num_classes, topk=self.topk, threshold=self.threshold)
+        score = claims(feat, prototypes, self.num_classes, topk=self.topk, threshold=self.threshold)
+        return score if size is None else F.interpolate(score, size, mode="nearest")
 
     def options(self) -> dict[str, Any]:
         """Return the arguments that rebuild this labeler, as JSON values."""

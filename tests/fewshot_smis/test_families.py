@@ -7,7 +7,7 @@ from fewshot_smis.data import Classes
 from fewshot_smis.data.images import read_image
 from fewshot_smis.inversion import invert
 from fewshot_smis.jobs.prior import SamplePriorJob, sample_prior
-from fewshot_smis.labelers import feature_resolution, fit_labeler
+from fewshot_smis.labelers import feature_resolution, fit_labeler, label_samples
 from fewshot_smis.runs import Run
 from fewshot_smis.synthesis import synthesize
 from fewshot_smis.training import train_encoder
@@ -52,8 +52,12 @@ def test_the_method_runs_on_every_family(family):
     assert (again - images).square().mean() < 0.5 * (middle - images).square().mean()
 
     labels = tiny_labels(2, 3, (32, 32))
+    proto = fit_labeler(prior, found.ws, labels, Classes.generic(3), method="prototypes")
+    assert proto.resolution == feature_resolution(prior) == 16
     labeler = fit_labeler(prior, found.ws, labels, Classes.generic(3))
-    assert labeler.resolution == feature_resolution(prior) == 16
+    assert labeler.resolutions == tuple(prior.synthesis.block_resolutions)
+    known = label_samples(labeler, prior, found.ws) == labels
+    assert float(known.float().mean()) > 0.5  # a third by chance
     encoder = tiny_encoder(prior)
     steps = list(
         train_encoder(encoder, labeler, prior, steps=30, batch=8, lr=3e-3, precision="float32")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fewshot_smis.data import IGNORE, Classes
+from fewshot_smis.data import IGNORE, Classes, resize_label
 from fewshot_smis.labelers import (
     DenseLabeler,
     SparseLabeler,
@@ -207,9 +207,10 @@ def test_ignored_pixels_are_left_out():
     label = tiny_labels(2, 3, (16, 16))
     ignored = label.clone()
     ignored[:, :, 10:] = IGNORE
-    with_less = fit_labeler(prior, tiny_codes(prior), ignored, Classes.generic(3))
+    options = {"classes": Classes.generic(3), "method": "prototypes"}
+    with_less = fit_labeler(prior, tiny_codes(prior), ignored, **options)
     assert with_less.present.tolist() == [True, True, False]
-    full = fit_labeler(prior, tiny_codes(prior), label, Classes.generic(3))
+    full = fit_labeler(prior, tiny_codes(prior), label, **options)
     torch.testing.assert_close(with_less.proto[0], full.proto[0])
 
 
@@ -219,6 +220,29 @@ def test_features_are_64_px_but_never_the_last_block_of_a_small_prior():
     assert feature_resolution(tiny_prior(128)) == 64
     assert feature_resolution(tiny_prior(16), reference=True) == 16
     assert feature_resolution(tiny_prior(128), reference=True) == 64
+
+
+def test_dense_scores_are_enlarged_and_sparse_marks_are_not():
+    prior = tiny_prior(16)
+    ws = tiny_codes(prior, 2, seed=3)
+    feats = prior.synthesis(ws, feature_resolutions=(16,)).feats
+    dense = tiny_labeler(prior)
+    large = torch.nn.functional.interpolate(dense.scores(feats), (40, 24), mode="bilinear")
+    assert torch.equal(dense(feats, (40, 24)), large.argmax(dim=1))
+    assert torch.equal(label_samples(dense, prior, ws, (40, 24)), large.argmax(dim=1))
+    assert not torch.equal(dense(feats, (40, 24)), resize_label(dense(feats), (40, 24)))
+    sparse = tiny_labeler(prior, sparse=True)
+    exact = DenseLabeler(dense.classes, dense.proto, resolution=16, reference=True)
+    for labeler in (sparse, exact):
+        assert torch.equal(labeler(feats, (40, 24)), resize_label(labeler(feats), (40, 24)))
+
+
+def test_enlarged_scores_keep_absent_classes_out():
+    proto = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    labeler = DenseLabeler(Classes.generic(3), proto, resolution=8)
+    feats = {8: -random_feats(2, 2, 4, 5).abs()}  # all present classes score below 0
+    assert 1 not in labeler(feats, (9, 11))
+    assert not labeler.scores(feats, (9, 11)).isnan().any()
 
 
 @pytest.mark.parametrize("sparse", [False, True])

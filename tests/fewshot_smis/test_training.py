@@ -46,7 +46,7 @@ def test_a_pair_is_a_sample_and_the_labelers_map_of_it():
     want = PRIOR.mapping(sample_z(3, 8, gen))
     assert torch.equal(ws, want)
     out = PRIOR.synthesis(want, "random", (16,), gen)
-    assert torch.equal(label, resize_label(LABELER(out.feats), 20))
+    assert torch.equal(label, LABELER(out.feats, (20, 20)))
 
 
 def test_mixed_samples_cross_over_once():
