@@ -51,6 +51,12 @@ PRIOR_COMMANDS = {
 FACES_COMMANDS = {
     "render": Entry("faces", "RenderJob", "run_render", "Render pictures, maps and landmarks."),
 }
+BASELINE_COMMANDS = {
+    "train": Entry("baseline", "TrainBaselineJob", "run_train_baseline", "Train one on pairs."),
+    "synthesize": Entry(
+        "baseline", "SynthesizeBaselineJob", "run_synthesize_baseline", "Label maps -> pictures."
+    ),
+}
 
 
 class LazyGroup(click.Group):
@@ -146,3 +152,8 @@ def prior() -> None:
 @main.group(cls=LazyGroup, entries=FACES_COMMANDS)
 def faces() -> None:
     """The synthetic faces that the embedded generator was trained on."""
+
+
+@main.group(cls=LazyGroup, entries=BASELINE_COMMANDS)
+def baseline() -> None:
+    """Train and try pix2pix, SPADE or OASIS, which learn from labelled pictures alone."""

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from fewshot_smis.baselines.config import Config
 from stylegan.errors import ConfigError
 
 
@@ -30,6 +31,10 @@ class Method(Protocol):
     """
 
     networks: nn.ModuleDict
+
+    @property
+    def config(self) -> Config:
+        """What it was built from."""
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms that the generator minimises, scalars by name."""
