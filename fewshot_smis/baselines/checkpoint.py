@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from fewshot_smis.baselines.hd_networks import FeatureEncoder, HDConfig, MultiscaleDiscriminator
 from fewshot_smis.baselines.patchgan import HALVINGS, PatchConfig
 from fewshot_smis.baselines.unet import UNetConfig
 from stylegan.errors import CheckpointError
@@ -115,3 +116,83 @@ def _tensor(state: State, name: str, source: str) -> Tensor:
         held = ", ".join(list(state)[:3]) or "nothing"
         raise CheckpointError(f"{source}: lacks the convolution '{name}' (it holds {held}, ...)")
     return state[name]
+
+
+def hd_config(state: State, source: str) -> HDConfig:
+    """Find the sizes of a generator of pix2pixHD from its state dict.
+
+    Raises:
+        CheckpointError: It is none: a tensor is missing.
+    """
+    enhancers = len({key.split(".")[0] for key in state if re.match(r"model\d+_1\.", key)})
+    outer = f"model{enhancers}_2" if enhancers else "model"
+    first = _tensor(state, "model.1.weight", source)
+    last = _tensor(state, f"{outer}.{max(_places(state, outer), default=0)}.weight", source)
+    blocks = _places(state, "model", r"conv_block\..*")
+    local = _places(state, outer, r"conv_block\..*")
+    return HDConfig(
+        in_channels=first.shape[1],
+        out_channels=last.shape[0],
+        width=first.shape[0] >> enhancers,
+        halvings=(min(blocks, default=0) - 4) // 3,  # four layers open, three halve
+        blocks=len(blocks),
+        enhancers=enhancers,
+        local_blocks=len(local) if enhancers else 3,
+        norm="batch" if "model.2.weight" in state else "instance",
+    )
+
+
+def hd_discriminator(state: State, source: str) -> MultiscaleDiscriminator:
+    """Build a discriminator of pix2pixHD and load it from its state dict.
+
+    Files of networks without feature matching number the layers of a scale in one row.
+
+    Raises:
+        CheckpointError: Tensors are missing or left over.
+    """
+    renamed = {_grouped(key): value for key, value in state.items()}
+    first = _tensor(renamed, "scale0_layer0.0.weight", source)
+    names = {key.split(".")[0] for key in renamed}
+    net = MultiscaleDiscriminator(
+        first.shape[1],
+        scales=sum(name.endswith("_layer0") for name in names),
+        halvings=sum(name.startswith("scale0_") for name in names) - 2,
+        width=first.shape[0],
+        norm="batch" if "scale0_layer1.1.weight" in renamed else "instance",
+    )
+    return load_weights(net, renamed, source)
+
+
+def feature_encoder(state: State, source: str) -> FeatureEncoder:
+    """Build a feature encoder of pix2pixHD and load it from its state dict.
+
+    Raises:
+        CheckpointError: Tensors are missing or left over.
+    """
+    places = _places(state, "model")
+    first = _tensor(state, "model.1.weight", source)
+    last = _tensor(state, f"model.{max(places, default=0)}.weight", source)
+    net = FeatureEncoder(
+        first.shape[1],
+        features=last.shape[0],
+        width=first.shape[0],
+        halvings=(max(places) - 5) // 6,  # four layers open, six halve and double, one pads
+        norm="batch" if "model.2.weight" in state else "instance",
+    )
+    return load_weights(net, state, source)
+
+
+def _places(state: State, prefix: str, inner: str = "weight") -> set[int]:
+    """Return the places of the layers of `prefix` that hold what `inner` matches."""
+    found = (re.fullmatch(rf"{prefix}\.(\d+)\.{inner}", key) for key in state)
+    return {int(match[1]) for match in found if match}
+
+
+def _grouped(key: str) -> str:
+    """Turn `layerI.K`, layer K in a row, into `scaleI_layerJ.k`, layer k of the J-th map."""
+    match = re.fullmatch(r"layer(\d+)\.(\d+)\.(.+)", key)
+    if match is None:
+        return key
+    place = int(match[2])
+    group = (place + 1) // 3  # two layers make the first map, three each other
+    return f"scale{match[1]}_layer{group}.{place - max(3 * group - 1, 0)}.{match[3]}"

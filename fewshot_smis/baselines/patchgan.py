@@ -1,4 +1,4 @@
-"""PatchGAN: is each patch of a picture real? (Isola et al. 2017, section 2.2.2)
+"""PatchGAN: is each patch of a picture real (Isola et al. 2017, section 2.2.2)?
 
 Names inside the network are those of the public checkpoints: `model.N`, and `net.N` for pixels.
 """
@@ -92,7 +92,7 @@ class PatchDiscriminator(nn.Module):
         self.model = nn.Sequential(*(layer for group in groups for layer in group))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return scores [N,1,h,w] of the patches of `x` [N,C,H,W], the condition before the picture.
+        """Return scores [N,1,h,w] of the patches of `x` [N,C,H,W], the condition first.
 
         Raises:
             ShapeError: `x` has other channels, or is too small for patches of this size.

@@ -149,7 +149,7 @@ class Pix2Pix:
     def _translate(self, source: Tensor, gen: torch.Generator | None) -> Tensor:
         generator = self.networks["generator"]
         with batch_statistics(generator):
-            return torch.cat([generator(one, gen) for one in source.split(1)])
+            return torch.cat([generator(one, gen) for one in source.unsqueeze(1).unbind()])
 
     def _judged(self, source: Tensor, img: Tensor) -> Tensor:
         return torch.cat([source, img], dim=1) if self.config.conditional else img
