@@ -56,9 +56,10 @@ def region_means(feat: Tensor, ids: Tensor) -> Regions:
     pairs = torch.stack([sample, ids], dim=-1).flatten(0, 2)
     found, place = torch.unique(pairs, dim=0, return_inverse=True)
     sizes = place.bincount(minlength=len(found))
-    pixels = feat.movedim(1, -1).flatten(0, 2)  # [N H W,C]
-    sums = torch.zeros(len(found), feat.shape[1], dtype=feat.dtype, device=feat.device)
-    means = sums.index_add(0, place, pixels) / sizes[:, None]
+    wide = torch.promote_types(feat.dtype, torch.float32)  # half precision cannot add many pixels
+    pixels = feat.movedim(1, -1).flatten(0, 2).to(wide)  # [N H W,C]
+    sums = torch.zeros(len(found), feat.shape[1], dtype=wide, device=feat.device)
+    means = (sums.index_add(0, place, pixels) / sizes[:, None]).to(feat.dtype)
     return Regions(found[:, 1], means, sizes, place.view_as(ids))
 
 

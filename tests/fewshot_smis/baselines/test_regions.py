@@ -45,6 +45,11 @@ def test_instance_average_equals_masked_means():
             torch.testing.assert_close(average[n][:, mask], want)
 
 
+def test_half_precision_averages_many_pixels():
+    feat = torch.full((1, 1, 64, 96), 0.3).bfloat16()
+    assert torch.equal(instance_average(feat, torch.zeros(1, 64, 96, dtype=torch.int64)), feat)
+
+
 def test_gradients_pass_through_the_average():
     feat = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     ids = random_ids(1, 3, 4)
