@@ -34,6 +34,7 @@ COMMANDS = {
     "train": Entry("train", "TrainEncoderJob", "run_train", "Labeler -> mask encoder."),
     "synthesize": Entry("synthesize", "SynthesizeJob", "run_synthesize", "Label maps -> pictures."),
     "mix": Entry("synthesize", "MixJob", "run_mix", "Layouts x styles -> pictures."),
+    "doctor": Entry("doctor", "DoctorJob", "run_doctor", "Say what runs on this machine, and why."),
 }
 PRIOR_COMMANDS = {
     "info": Entry("prior_info", "InfoJob", "run_info", "Say what a file of weights holds."),
@@ -56,6 +57,13 @@ BASELINE_COMMANDS = {
     "synthesize": Entry(
         "baseline", "SynthesizeBaselineJob", "run_synthesize_baseline", "Label maps -> pictures."
     ),
+}
+LABELS_COMMANDS = {
+    "check": Entry("labels", "CheckJob", "run_check", "Say what maps hold, and what is odd."),
+    "remap": Entry("labels", "RemapJob", "run_remap", "Change ids, merge classes, mend maps."),
+    "view": Entry("labels", "ViewJob", "run_view", "Draw maps over their pictures."),
+    "convert": Entry("labels", "ConvertJob", "run_convert", "Read another format."),
+    "export": Entry("labels", "ExportJob", "run_export", "Write another format."),
 }
 
 
@@ -157,3 +165,8 @@ def faces() -> None:
 @main.group(cls=LazyGroup, entries=BASELINE_COMMANDS)
 def baseline() -> None:
     """Train and try pix2pix, SPADE or OASIS, which learn from labelled pictures alone."""
+
+
+@main.group(cls=LazyGroup, entries=LABELS_COMMANDS)
+def labels() -> None:
+    """Check, mend, show and convert label maps."""

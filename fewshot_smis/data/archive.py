@@ -63,7 +63,7 @@ class LabelledPictures(PictureSource):
     def read(self, index: int) -> Tensor:
         """Read picture `index`, in the natural order of their names."""
         name = self.names[index]
-        content = None if self.zip is None else self._content(name)
+        content = None if self.zip is None else read_member(self.zip, name, self.path)
         return fit_picture(read_image(self.path / name, content), self.size)
 
     def _members(self) -> list[str]:
@@ -72,20 +72,12 @@ class LabelledPictures(PictureSource):
         files = (p for p in self.path.rglob("*") if p.is_file())
         return [p.relative_to(self.path).as_posix() for p in files]
 
-    def _content(self, name: str) -> bytes:
-        try:
-            return self.zip.read(name) if self.zip else b""
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise DataError(
-                f"{self.path / name}: damaged ({error}); make or download the archive again"
-            ) from error
-
     def _index(self) -> Any:
         if self.zip is None:
             value = read_json(self.path / INDEX)
         else:
             try:
-                value = json.loads(self._content(INDEX))
+                value = json.loads(read_member(self.zip, INDEX, self.path))
             except ValueError as error:
                 raise DataError(f"{self.path / INDEX}: not valid JSON ({error})") from error
         if not isinstance(value, dict):
@@ -105,6 +97,22 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise DataError(f"{path}: no such file or folder; check the path") from error
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: not a zip archive ({error}); make or copy it again") from error
+
+
+def read_member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
+    """Return the bytes of the member `name` of the archive at `path`.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
+    try:
+        return archive.read(name)
+    except KeyError as error:
+        raise DataError(f"{path}: holds no {name}; make or download the archive again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(
+            f"{path / name}: damaged ({error}); make or download the archive again"
+        ) from error
 
 
 def read_labels(table: Any, names: list[str], where: str) -> Tensor:

@@ -105,7 +105,7 @@ class Classes:
         path = Path(path)
         value = read_json(path)
         try:
-            return _parse(value)
+            return parse_classes(value)
         except LabelError as error:
             raise LabelError(f"{path}: {error}") from error
 
@@ -115,12 +115,21 @@ class Classes:
         Raises:
             DataError: The file cannot be written.
         """
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a classes.json holds."""
         both = zip(self.names, self.colors, strict=True)
         classes = [{"name": name, "color": list(color)} for name, color in both]
-        write_json(path, {"kind": "sparse" if self.sparse else "dense", "classes": classes})
+        return {"kind": "sparse" if self.sparse else "dense", "classes": classes}
 
 
-def _parse(value: Any) -> Classes:
+def parse_classes(value: Any) -> Classes:
+    """Return the classes that the content of a classes.json describes.
+
+    Raises:
+        LabelError: It does not describe classes; says which entry is wrong.
+    """
     if isinstance(value, list):
         value = {"classes": value}
     if not isinstance(value, dict) or not isinstance(value.get("classes"), list):

@@ -26,44 +26,55 @@ SPARSE_SHARE = 0.15
 SPARSE_RADIUS = 0.025
 """Marks are thinner than twice this part of the picture's shorter side."""
 
+LOOKED_AT = 16
+"""So many maps tell whether a data set is sparse."""
 
-class _Stored(NamedTuple):
-    """A map as its file stores it: ids, colours packed in 24 bits, pixels that are transparent."""
+
+class Stored(NamedTuple):
+    """A map as its file stores it: ids, colours packed as 0xRRGGBB, pixels that are transparent."""
 
     ids: Ids | None  # [H,W]
     colors: Ids | None  # [H,W]
     clear: NDArray[np.bool_] | None  # [H,W]
 
+    @property
+    def is_grey(self) -> bool:
+        """Whether its colours are greys, each the id itself."""
+        if self.ids is None or self.colors is None:
+            return self.ids is not None
+        return bool((self.colors == self.ids * 0x010101).all())
 
-def _pack(rgb: NDArray[np.integer]) -> Ids:
+
+def pack_colors(rgb: NDArray[np.integer]) -> Ids:
+    """Return colours [...,3] in [0, 255] as numbers 0xRRGGBB [...], int64."""
     wide = rgb.astype(np.int64)
     packed: Ids = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     return packed
 
 
-def _stored(image: Image.Image, path: Path) -> _Stored:
+def _stored(image: Image.Image, path: Path) -> Stored:
     """Take ids and colours out of a decoded picture of any mode."""
     clear = None
     if image.mode in ("RGBA", "LA"):
         clear = np.asarray(image.getchannel("A")) == 0
         image = image.convert(image.mode[:-1])
     if image.mode == "1":
-        return _Stored(np.asarray(image).astype(np.int64), None, None)
+        return Stored(np.asarray(image).astype(np.int64), None, None)
     if image.mode == "P":
         index = np.asarray(image).astype(np.int64)
-        return _Stored(index, _pack(np.asarray(image.convert("RGB"))), clear)
+        return Stored(index, pack_colors(np.asarray(image.convert("RGB"))), clear)
     if image.mode == "L":
         grey = np.asarray(image).astype(np.int64)
-        return _Stored(grey, grey * 0x010101, clear)
+        return Stored(grey, grey * 0x010101, clear)
     if image.mode == "RGB":
         rgb = np.asarray(image)
         is_grey = bool((rgb == rgb[..., :1]).all())
-        return _Stored(rgb[..., 0].astype(np.int64) if is_grey else None, _pack(rgb), clear)
+        return Stored(rgb[..., 0].astype(np.int64) if is_grey else None, pack_colors(rgb), clear)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
         ids = values.astype(np.int64)
         if (ids == values).all():
-            return _Stored(ids, None, None)
+            return Stored(ids, None, None)
         raise LabelError(f"{path}: holds fractions; a label map holds whole class ids")
     raise LabelError(
         f"{path}: stored as {image.mode}, which label maps are not; export it as an indexed, "
@@ -71,12 +82,12 @@ def _stored(image: Image.Image, path: Path) -> _Stored:
     )
 
 
-def _by_color(stored: _Stored, classes: Classes) -> Ids | None:
+def _by_color(stored: Stored, classes: Classes) -> Ids | None:
     """Return the ids of the colours, or None where one belongs to no class."""
     if stored.colors is None:
         return None
-    table = {int(_pack(np.array(color))): i for i, color in enumerate(classes.colors)}
-    table.setdefault(int(_pack(np.array(UNKNOWN_COLOR))), IGNORE)
+    table = {int(pack_colors(np.array(color))): i for i, color in enumerate(classes.colors)}
+    table.setdefault(int(pack_colors(np.array(UNKNOWN_COLOR))), IGNORE)
     values, inverse = np.unique(stored.colors, return_inverse=True)
     found = [table.get(int(value)) for value in values]
     if any(i is None for i in found):
@@ -97,8 +108,8 @@ def _hex_colors(packed: Ids, known: set[int]) -> str:
     )
 
 
-def _unknown_colors(stored: _Stored, classes: Classes, path: Path) -> LabelError:
-    known = {int(_pack(np.array(color))) for color in classes.colors}
+def _unknown_colors(stored: Stored, classes: Classes, path: Path) -> LabelError:
+    known = {int(pack_colors(np.array(color))) for color in classes.colors}
     packed = np.zeros((0,), np.int64) if stored.colors is None else stored.colors
     return LabelError(
         f"{path}: colours that none of the {classes.num_classes} classes has: "
@@ -127,15 +138,14 @@ def _outside(ids: Ids, bad: Ids, classes: Classes, path: Path) -> LabelError:
     )
 
 
-def _resolve(stored: _Stored, classes: Classes, path: Path) -> Ids:
+def _resolve(stored: Stored, classes: Classes, path: Path) -> Ids:
     """Return ids that are classes, IGNORE where unknown."""
     ids, by_color = stored.ids, _by_color(stored, classes)
     if ids is None:
         if by_color is None:
             raise _unknown_colors(stored, classes, path)
         return by_color
-    grey = stored.colors is None or bool((stored.colors == ids * 0x010101).all())
-    if by_color is not None and not grey:
+    if by_color is not None and not stored.is_grey:
         return by_color  # an editor may have sorted the palette anew; colours stay
     mask = _is_mask(ids)
     if mask and classes.num_classes == 2:
@@ -149,7 +159,7 @@ def _resolve(stored: _Stored, classes: Classes, path: Path) -> Ids:
     raise _outside(ids, bad, classes, path)
 
 
-def _plain(stored: _Stored, path: Path) -> Ids:
+def _plain(stored: Stored, path: Path) -> Ids:
     """Return the ids of a map whose classes are not known yet."""
     if stored.ids is None:
         packed = np.zeros((0,), np.int64) if stored.colors is None else stored.colors
@@ -168,23 +178,37 @@ def _plain(stored: _Stored, path: Path) -> Ids:
     return ids
 
 
-def read_label(path: Path | str, classes: Classes | None) -> Ids:
+def read_stored(path: Path | str, content: bytes | None = None) -> Stored:
+    """Read what the label map at `path` stores, before it is known what that means.
+
+    If it is inside an archive, `content` are its bytes, and `path` only names it.
+
+    Raises:
+        DataError: The file is missing, truncated or not a picture.
+        LabelError: It is stored as label maps are not, as JPEG say.
+    """
+    path = Path(path)
+    image = open_image(path, content)
+    if image.format == "JPEG":
+        raise LabelError(f"{path}: JPEG blurs class ids; export the label map as PNG")
+    return _stored(image, path)
+
+
+def read_label(path: Path | str, classes: Classes | None, content: bytes | None = None) -> Ids:
     """Read the label map at `path` as int64 [H,W] of class ids.
 
     Grey and RGB-grey pixels (8 or 16 bits) are ids; colours, of pixels or of a palette, are ids
     where `classes` has them all, and else the palette's index counts. 255 and transparent pixels
     are unknown: IGNORE in dense maps, 0 in sparse ones. A mask of 0 and 255 alone is 0 and 1 if
-    there are two classes. Without `classes` ids are returned as they are, IGNORE included.
+    there are two classes. Without `classes` ids are returned as they are, IGNORE included. If
+    the map is inside an archive, `content` are its bytes, and `path` only names it.
 
     Raises:
         DataError: The file is missing, truncated or not a picture.
         LabelError: It holds ids or colours outside `classes`, or nothing but unknown pixels.
     """
     path = Path(path)
-    image = open_image(path)
-    if image.format == "JPEG":
-        raise LabelError(f"{path}: JPEG blurs class ids; export the label map as PNG")
-    stored = _stored(image, path)
+    stored = read_stored(path, content)
     ids = _plain(stored, path) if classes is None else _resolve(stored, classes, path)
     if stored.clear is not None:
         ids = np.where(stored.clear, IGNORE, ids)
@@ -217,11 +241,16 @@ def looks_sparse(maps: Iterable[Ids]) -> bool:
 def infer_classes(maps: Iterable[Ids], sparse: bool | None = None) -> Classes:
     """Return generic classes for maps of ids [H,W] that come without a classes.json.
 
-    There are as many as the largest id asks for; `sparse` is looked for where it is None.
+    There are as many as the largest id asks for; where `sparse` is None, the first LOOKED_AT
+    maps tell.
     """
-    listed = list(maps)
-    largest = max(int(ids[ids != IGNORE].max(initial=1)) for ids in listed)
-    kind = looks_sparse(listed) if sparse is None else sparse
+    largest = 1
+    looked: list[Ids] = []
+    for ids in maps:
+        largest = max(largest, int(ids[ids != IGNORE].max(initial=1)))
+        if len(looked) < LOOKED_AT:
+            looked.append(ids)
+    kind = looks_sparse(looked) if sparse is None else sparse
     return Classes.generic(largest + 1, sparse=kind)
 
 

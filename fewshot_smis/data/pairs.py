@@ -53,8 +53,12 @@ class Pairs(NamedTuple):
         return torch.cat([resize_label(pair.label[None], size) for pair in self.pairs])
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """Return the pictures of `folder` by their names without ending, in natural order."""
+def files_by_name(folder: Path) -> dict[str, Path]:
+    """Return the pictures of `folder` by their names without ending, in natural order.
+
+    Raises:
+        DataError: Two have the same name.
+    """
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir(), key=lambda file: natural_key(file.name)):
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
@@ -90,7 +94,7 @@ def _partners(root: Path) -> list[tuple[str, Path, Path]]:
     Raises:
         DataError: There are none, or a file lacks its partner.
     """
-    images, labels = _by_name(root / "images"), _by_name(root / "labels")
+    images, labels = files_by_name(root / "images"), files_by_name(root / "labels")
     alone = [f"images/{images[name].name}" for name in images if name not in labels]
     alone += [f"labels/{labels[name].name}" for name in labels if name not in images]
     if alone:
@@ -123,7 +127,7 @@ def _classes(root: Path, maps: list[Path], classes: Classes | None, sparse: bool
     """Return `classes`, those of a classes.json, or generic ones from the ids of all maps."""
     known = find_classes(root) if classes is None else classes
     if known is None:
-        known = infer_classes([read_label(path, None) for path in maps], sparse)
+        known = infer_classes((read_label(path, None) for path in maps), sparse)
         kind = "sparse marks (0 is unknown)" if known.sparse else "dense maps"
         _LOG.info("%s: no classes.json; taken for %s of %d classes", root, kind, known.num_classes)
     if sparse is not None and sparse != known.sparse:

@@ -138,3 +138,23 @@ def overlay(picture: UInt8, label: Tensor | Ids, classes: Classes, *, alpha: flo
     mixed[unknown.numpy()] = picture[unknown.numpy()]
     painted: UInt8 = mixed.round().astype(np.uint8)
     return painted
+
+
+def with_legend(sheet: UInt8, classes: Classes, ids: Sequence[int]) -> UInt8:
+    """Write the names and colours of the classes `ids` below `sheet` uint8 [H,W,3], in columns."""
+    font = ImageFont.load_default(_FONT_SIZE)
+    texts = [f"{i} {classes.names[i]}" for i in ids]
+    line = _FONT_SIZE + 2 * _GAP
+    column = max((_text_size(text, font)[0] for text in texts), default=0) + line + 3 * _GAP
+    width = max(sheet.shape[1], column)
+    across = width // column
+    board = Image.new("RGB", (width, line * -(-len(texts) // across) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(board)
+    for number, (i, text) in enumerate(zip(ids, texts, strict=True)):
+        x, y = number % across * column + _GAP, number // across * line
+        patch = (x, y + 1, x + line - _GAP, y + line - _GAP)
+        draw.rectangle(patch, fill=classes.colors[i], outline=_INK)
+        draw.text((x + line, y), text, fill=_INK, font=font)
+    full = np.full((sheet.shape[0], width, 3), _PAPER, np.uint8)
+    full[:, : sheet.shape[1]] = sheet
+    return np.concatenate([full, np.asarray(board)])

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from fewshot_smis.cli import COMMANDS, FACES_COMMANDS, PRIOR_COMMANDS, main
+from fewshot_smis.cli import COMMANDS, FACES_COMMANDS, LABELS_COMMANDS, PRIOR_COMMANDS, main
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, load_pairs
 from stylegan import load_generator, save_generator
@@ -282,6 +282,7 @@ def test_help_of_every_command_and_dry_run_write_nothing(tmp_path: Path) -> None
         ((), COMMANDS),
         (("prior",), PRIOR_COMMANDS),
         (("faces",), FACES_COMMANDS),
+        (("labels",), LABELS_COMMANDS),
     ):
         for name in table:
             assert "--seed" in call(*prefix, name, "--help").output
