@@ -14,6 +14,7 @@ from fewshot_smis.baselines.checkpoint import load_weights
 from fewshot_smis.baselines.config import Config, check_choice
 from fewshot_smis.baselines.oasis import Oasis, OasisConfig
 from fewshot_smis.baselines.pix2pix import Pix2Pix, Pix2PixConfig
+from fewshot_smis.baselines.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
 from fewshot_smis.baselines.spade import Spade, SpadeConfig
 from fewshot_smis.perceptual import PerceptualDistance
 from stylegan.errors import CheckpointError, ConfigError
@@ -44,6 +45,9 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "pix2pix": Family(Pix2PixConfig, Pix2Pix, Recipe(2e-4, 2e-4, (0.5, 0.999), 0.5, None)),
+    "pix2pixhd": Family(
+        Pix2PixHDConfig, Pix2PixHD, Recipe(2e-4, 2e-4, (0.5, 0.999), 0.5, None), True
+    ),
     "spade": Family(SpadeConfig, Spade, Recipe(1e-4, 4e-4, (0.0, 0.9), 0.5, None), True),
     "oasis": Family(OasisConfig, Oasis, Recipe(1e-4, 4e-4, (0.0, 0.999), 0.0, 0.9999), True),
 }
@@ -66,6 +70,8 @@ def fitting(name: str, num_classes: int, size: tuple[int, int]) -> dict[str, Any
     if name == "pix2pix":
         patch = 70 if min(size) >= 24 else 16
         return {"num_classes": num_classes, "levels": min(8, depth), "patch": patch}
+    if name == "pix2pixhd":
+        return {"num_classes": num_classes, "halvings": max(min(4, depth - 1), 1)}
     if name == "spade":
         four = min(size).bit_length() - 3  # doublings from a map of four pixels
         return {"num_classes": num_classes, "size": size, "doublings": max(min(5, four, depth), 0)}
