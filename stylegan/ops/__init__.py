@@ -2,6 +2,7 @@
 
 from stylegan.ops.bias_act import ACTIVATIONS, bias_act
 from stylegan.ops.convolution import conv2d_resample, modulated_conv2d
+from stylegan.ops.doctor import diagnose, rebuild
 from stylegan.ops.filtered_lrelu import filtered_lrelu
 from stylegan.ops.lowpass import design_lowpass
 from stylegan.ops.upfirdn2d import (
@@ -17,10 +18,12 @@ __all__ = [
     "bias_act",
     "conv2d_resample",
     "design_lowpass",
+    "diagnose",
     "downsample2d",
     "filter2d",
     "filtered_lrelu",
     "modulated_conv2d",
+    "rebuild",
     "setup_filter",
     "upfirdn2d",
     "upsample2d",

@@ -82,7 +82,7 @@ def bias_act(
     if scale is not None and scale.shape != x.shape[:2]:
         raise ShapeError(f"scales {list(scale.shape)} do not fit pictures {list(x.shape)}")
     slope = {"linear": 1.0, "relu": 0.0, "lrelu": alpha}.get(act, -1.0)
-    plain = dim == 1 and x.ndim == 4 and x.numel() > 0 and slope >= 0 and gain > 0
+    plain = dim == 1 and x.ndim == 4 and slope >= 0 and gain > 0
     if plain and _is_plane(noise, x) and uses_native(x):
         return native.bias_act(x, b, scale, noise, slope=slope, gain=gain, clamp=clamp)
     if scale is not None:

@@ -2,10 +2,14 @@
 
 import math
 
+import torch
 from torch import Tensor
 
+from stylegan.errors import ShapeError
+from stylegan.ops import native
 from stylegan.ops.bias_act import bias_act
-from stylegan.ops.upfirdn2d import Scale, upfirdn2d
+from stylegan.ops.build import uses_native
+from stylegan.ops.upfirdn2d import Scale, _borders, _check_fits, upfirdn2d
 
 
 def filtered_lrelu(
@@ -45,7 +49,28 @@ def filtered_lrelu(
     Raises:
         ShapeError: `b` does not fit, or a filter is larger than the padded picture.
     """
+    filters = [
+        torch.ones(1, 1, device=x.device) if f is None else f for f in (up_filter, down_filter)
+    ]
+    if x.device.type == "cpu" and uses_native(x) and all(map(native.takes_filter, filters)):
+        _check(x, b, filters, up, padding)
+        return native.filtered_lrelu(
+            x, b, (filters[0], filters[1]), up=up, down=down, padding=_borders(padding), gain=gain,
+            slope=slope, clamp=clamp,
+        )  # fmt: skip
     x = bias_act(x, b)
     x = upfirdn2d(x, up_filter, up=up, padding=padding, gain=up**2)
     x = bias_act(x, act="lrelu", alpha=slope, gain=gain, clamp=clamp)
     return upfirdn2d(x, down_filter, down=down)
+
+
+def _check(x: Tensor, b: Tensor | None, filters: list[Tensor], up: int, padding: Scale) -> None:
+    """Raise what the plain operators would."""
+    if x.ndim != 4:
+        raise ShapeError(f"expected pictures [N, C, H, W], got {list(x.shape)}")
+    if b is not None and b.shape != x.shape[1:2]:
+        raise ShapeError(f"bias of shape {list(b.shape)} does not fit pictures {list(x.shape)}")
+    left, right, top, bottom = _borders(padding)
+    height, width = x.shape[2] * up + top + bottom, x.shape[3] * up + left + right
+    _check_fits(filters[0], height, width)
+    _check_fits(filters[1], height - filters[0].shape[0] + 1, width - filters[0].shape[-1] + 1)

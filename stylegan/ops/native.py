@@ -5,10 +5,13 @@ without it one pass of the kernel gives all of it.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+MAX_TAPS = 64  # of a filter, along each axis
 
 
 def bias_act(
@@ -36,16 +39,44 @@ def bias_act(
     return torch.ops.fewshot_smis.bias_act(x, bias, scale, noise, slope, gain, bound)
 
 
+def takes_filter(f: Tensor) -> bool:
+    """Tell whether the kernels take the filter: short enough, and not learned."""
+    return max(f.shape) <= MAX_TAPS and not f.requires_grad
+
+
 def upfirdn2d(
     x: Tensor,
-    taps: tuple[Tensor, Tensor],
+    f: Tensor,
     up: tuple[int, int],
     down: tuple[int, int],
     padding: tuple[int, int, int, int],
     flip_filter: bool,
+    gain: float,
 ) -> Tensor:
-    """Resample `x` [N, C, H, W] by separable `taps` (x, y); see `stylegan.ops.upfirdn2d`."""
-    return torch.ops.fewshot_smis.upfirdn2d(x, *taps, *up, *down, *padding, flip_filter)
+    """Resample `x` [N, C, H, W] by taps `f` [n] or [h, w]; see `stylegan.ops.upfirdn2d`."""
+    return torch.ops.fewshot_smis.upfirdn2d(x, f, *up, *down, *padding, flip_filter, gain)
+
+
+def filtered_lrelu(
+    x: Tensor,
+    bias: Tensor | None,
+    filters: tuple[Tensor, Tensor],
+    *,
+    up: int,
+    down: int,
+    padding: tuple[int, int, int, int],
+    gain: float,
+    slope: float,
+    clamp: float | None,
+) -> Tensor:
+    """Do `stylegan.ops.filtered_lrelu` with `filters` (up, down) row by row."""
+    bound = -1.0 if clamp is None else clamp
+    leaves = (x, bias)
+    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
+    y, _ = torch.ops.fewshot_smis.filtered_lrelu(
+        x, bias, *filters, up, down, *padding, gain, slope, bound, learns
+    )
+    return y
 
 
 @functools.cache
@@ -61,28 +92,47 @@ def register() -> None:
     library.register_autograd(
         "fewshot_smis::upfirdn2d", _upfirdn2d_backward, setup_context=_keep_upfirdn2d
     )
+    library.register_fake("fewshot_smis::filtered_lrelu", _fake_filtered_lrelu)
+    library.register_fake("fewshot_smis::filtered_slopes", _fake_filtered_slopes)
+    library.register_autograd(
+        "fewshot_smis::filtered_lrelu", _filtered_lrelu_backward, setup_context=_keep_filtered_lrelu
+    )
+    library.register_autograd(
+        "fewshot_smis::filtered_slopes", _filtered_slopes_backward, setup_context=_keep_slopes
+    )
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    """Return the layout the kernels give their result for `x`."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Return `x` in the type its sums have."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def _fake_bias_act(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
+    return torch.empty_like(x, memory_format=_layout(x))
 
 
 def _fake_bias_act_backward(
     dy: Tensor, y: Tensor, x: Tensor | None, scale: Tensor | None, want_noise: bool, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    n, c = y.shape[:2]
-    like = y.float()
+    n, c, h, w = y.shape
+    like = _wide(y)
     dscale = like.new_empty((n, c) if x is not None else (0,))
-    dnoise = like.new_empty((n, y[0, 0].numel()) if want_noise else (0,))
-    return torch.empty_like(y), like.new_empty(c), dscale, dnoise
+    dnoise = like.new_empty((n, h * w) if want_noise else (0,))
+    return torch.empty_like(y, memory_format=_layout(y)), like.new_empty(c), dscale, dnoise
 
 
-def _fake_upfirdn2d(x: Tensor, fx: Tensor, fy: Tensor, *args: Any) -> Tensor:
-    up_x, up_y, down_x, down_y, left, right, top, bottom, _ = args
+def _fake_upfirdn2d(x: Tensor, f: Tensor, *args: Any) -> Tensor:
+    up_x, up_y, down_x, down_y, left, right, top, bottom, *_ = args
     n, c, h, w = x.shape
-    height = (h * up_y + top + bottom - fy.numel()) // down_y + 1
-    width = (w * up_x + left + right - fx.numel()) // down_x + 1
-    return x.new_empty(n, c, height, width)
+    height = (h * up_y + top + bottom - f.shape[0]) // down_y + 1
+    width = (w * up_x + left + right - f.shape[-1]) // down_x + 1
+    return x.new_empty(n, c, height, width).contiguous(memory_format=_layout(x))
 
 
 def _keep_bias_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -99,9 +149,9 @@ def _bias_act_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
             slope = torch.where(y.abs() < ctx.clamp, slope, 0)
         g = dy * slope.to(dy.dtype)
         dx = g if scale is None else g * scale.to(g.dtype)[:, :, None, None]
-        dbias = g.float().sum(dim=(0, 2, 3))
-        dscale = (g * x).float().sum(dim=(2, 3)) if want_scale else None
-        dnoise = g.float().sum(dim=1, keepdim=True)
+        dbias = _wide(g).sum(dim=(0, 2, 3))
+        dscale = _wide(g * x).sum(dim=(2, 3)) if want_scale else None
+        dnoise = _wide(g).sum(dim=1, keepdim=True)
     else:
         dx, dbias, dscale, dnoise = torch.ops.fewshot_smis.bias_act_backward(
             dy, y, x, scale, want_noise, ctx.slope, ctx.gain, ctx.clamp
@@ -117,27 +167,97 @@ def _bias_act_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
 
 def _noise_like(gradient: Tensor, noise: Tensor) -> Tensor:
     """Bring the gradient of one plane a picture to the shape of the noise."""
-    planes = gradient.reshape(-1, *noise.shape[-2:])
+    planes = gradient.reshape(gradient.shape[0], *noise.shape[-2:])
     return (planes.sum(dim=0) if noise.ndim == 2 else planes[:, None]).to(noise.dtype)
 
 
 def _keep_upfirdn2d(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, fx, fy, *ctx.args = inputs
+    x, f, *ctx.args = inputs
     ctx.size = x.shape[2:]
-    ctx.save_for_backward(fx, fy)
+    ctx.save_for_backward(f)
 
 
 def _upfirdn2d_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     """Swap up and down, flip the filter, and pad to the size that came in."""
-    fx, fy = ctx.saved_tensors
-    up_x, up_y, down_x, down_y, left, _, top, _, flip = ctx.args
-    height, width = ctx.size
-    out_height, out_width = dy.shape[2:]
-    padding = (
-        fx.numel() - left - 1,
-        width * up_x - out_width * down_x + left - up_x + 1,
-        fy.numel() - top - 1,
-        height * up_y - out_height * down_y + top - up_y + 1,
-    )
-    dx = upfirdn2d(dy, (fx, fy), (down_x, down_y), (up_x, up_y), padding, not flip)
+    (f,) = ctx.saved_tensors
+    up_x, up_y, down_x, down_y, *around, flip, gain = ctx.args
+    padding = _transposed_padding(f, ctx.size, dy.shape[2:], (up_x, up_y), (down_x, down_y), around)
+    dx = upfirdn2d(dy, f, (down_x, down_y), (up_x, up_y), padding, not flip, gain)
     return (dx, *[None] * 11)
+
+
+def _transposed_padding(
+    f: Tensor,
+    size: Sequence[int],
+    out_size: Sequence[int],
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: Sequence[int],
+) -> tuple[int, int, int, int]:
+    """Return the padding with which the transposed resampling goes from `out_size` to `size`."""
+    (height, width), (out_height, out_width), (left, _, top, _) = size, out_size, padding
+    return (
+        f.shape[-1] - left - 1,
+        width * up[0] - out_width * down[0] + left - up[0] + 1,
+        f.shape[0] - top - 1,
+        height * up[1] - out_height * down[1] + top - up[1] + 1,
+    )
+
+
+def _fake_filtered_lrelu(
+    x: Tensor, bias: Tensor | None, up_filter: Tensor, down_filter: Tensor, *args: Any
+) -> tuple[Tensor, Tensor]:
+    up, down, left, right, top, bottom, *_, want_slopes = args
+    high = _fake_upfirdn2d(x, up_filter, up, up, 1, 1, left, right, top, bottom)
+    y = _fake_upfirdn2d(high, down_filter, 1, 1, down, down, 0, 0, 0, 0)
+    return y, (high if want_slopes else x.new_empty(0)).to(torch.uint8)
+
+
+def _fake_filtered_slopes(
+    x: Tensor, slopes: Tensor, up_filter: Tensor, down_filter: Tensor, *args: Any
+) -> Tensor:
+    up, down, left, right, top, bottom, *inner = args
+    high = _fake_upfirdn2d(x, up_filter, up, up, 1, 1, left, right, top, bottom)
+    return _fake_upfirdn2d(high, down_filter, 1, 1, down, down, *inner[:4])
+
+
+def _keep_filtered_lrelu(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, bias, up_filter, down_filter, up, down, *padding, gain, slope, _, _ = inputs
+    ctx.args = (up, down, tuple(padding), (0,) * 4, False, gain, slope)
+    ctx.size = x.shape[2:]
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], up_filter, down_filter, bias)
+
+
+def _filtered_lrelu_backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    slopes, up_filter, down_filter, bias = ctx.saved_tensors
+    dx = _transposed(dy, slopes, (up_filter, down_filter), ctx.size, ctx.args)
+    dbias = _wide(dx).sum(dim=(0, 2, 3)).to(bias.dtype) if ctx.needs_input_grad[1] else None
+    return (dx, dbias, *[None] * 12)
+
+
+def _keep_slopes(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, slopes, up_filter, down_filter, up, down, *around, flip, gain, slope = inputs
+    ctx.args = (up, down, tuple(around[:4]), tuple(around[4:]), flip, gain, slope)
+    ctx.size = x.shape[2:]
+    ctx.save_for_backward(slopes, up_filter, down_filter)
+
+
+def _filtered_slopes_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    slopes, *filters = ctx.saved_tensors
+    return (_transposed(dy, slopes, filters, ctx.size, ctx.args), *[None] * 16)
+
+
+def _transposed(
+    dy: Tensor, slopes: Tensor, filters: Sequence[Tensor], size: Sequence[int], args: Any
+) -> Tensor:
+    """Go the way back: spread by the second filter, take the slopes, gather by the first."""
+    up_filter, down_filter = filters
+    up, down, padding, inner, flip, gain, slope = args
+    high = slopes.shape[2:]
+    outer = _transposed_padding(down_filter, high, dy.shape[2:], (1, 1), (down, down), inner)
+    inner = _transposed_padding(up_filter, size, high, (up, up), (1, 1), padding)
+    gain *= up**2 / down**2  # the operator makes up for its own upsampling
+    return torch.ops.fewshot_smis.filtered_slopes(
+        dy, slopes, down_filter, up_filter, down, up, *outer, *inner, not flip, gain, slope
+    )

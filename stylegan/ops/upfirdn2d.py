@@ -1,6 +1,5 @@
 """Upsample, pad, filter, downsample: the resampler of StyleGAN."""
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -88,17 +87,10 @@ def upfirdn2d(
     around = _borders(padding)
     height = x.shape[2] * up_y + around[2] + around[3]
     width = x.shape[3] * up_x + around[0] + around[1]
-    taps_x, taps_y = (1, 1) if f is None else _taps(f)
-    if height < taps_y or width < taps_x:
-        raise ShapeError(
-            f"a filter of {taps_y}x{taps_x} taps does not fit a padded picture of {height}x{width}"
-        )
     f = torch.ones(1, 1, device=x.device) if f is None else f
-    if x.numel() > 0 and uses_native(x):
-        taps = _separate(f)
-        if taps is not None:
-            taps = (taps[0] * gain, taps[1])
-            return native.upfirdn2d(x, taps, (up_x, up_y), (down_x, down_y), around, flip_filter)
+    _check_fits(f, height, width)
+    if uses_native(x) and native.takes_filter(f):
+        return native.upfirdn2d(x, f, (up_x, up_y), (down_x, down_y), around, flip_filter, gain)
     return _reference(x, f, (up_x, up_y), (down_x, down_y), around, flip_filter, gain)
 
 
@@ -128,25 +120,6 @@ def _reference(
         return x[:, :, ::down_y, ::down_x] * taps
     weight = taps[None, None].expand(channels, 1, -1, -1)
     return F.conv2d(x, weight, stride=(down_y, down_x), groups=channels)
-
-
-def _separate(f: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return the taps (x, y) whose outer product is the filter, or None if there are none."""
-    if f.ndim == 1:
-        return f, f
-    return _factors(tuple(map(tuple, f.tolist())))
-
-
-@functools.lru_cache(maxsize=64)
-def _factors(rows: tuple[tuple[float, ...], ...]) -> tuple[Tensor, Tensor] | None:
-    f = torch.tensor(rows, dtype=torch.float64)
-    total = f.sum()
-    if total == 0:
-        return None
-    x, y = f.sum(dim=0) / total, f.sum(dim=1)
-    if not torch.allclose(torch.outer(y, x), f, rtol=1e-6, atol=0.0):
-        return None
-    return x.float(), y.float()
 
 
 def filter2d(
@@ -194,6 +167,14 @@ def downsample2d(
     after = ((fw - down_x) // 2, (fh - down_y) // 2)
     around = _widened(padding, before, after)
     return upfirdn2d(x, f, down=down, padding=around, flip_filter=flip_filter, gain=gain)
+
+
+def _check_fits(f: Tensor, height: int, width: int) -> None:
+    taps_x, taps_y = _taps(f)
+    if height < taps_y or width < taps_x:
+        raise ShapeError(
+            f"a filter of {taps_y}x{taps_x} taps does not fit a padded picture of {height}x{width}"
+        )
 
 
 def _insert_zeros(x: Tensor, up_x: int, up_y: int) -> Tensor:

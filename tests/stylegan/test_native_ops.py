@@ -106,9 +106,14 @@ def test_operators_are_registered_whole(choose, needs_kernels):
     x, b = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randn(3, requires_grad=True)
     args = (x, b, None, None, 0.2, 1.5, -1.0)
     torch.library.opcheck(torch.ops.fewshot_smis.bias_act.default, args)
-    taps = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    args = (x, taps, taps, 2, 1, 1, 2, 2, 1, 1, 1, False)
+    f = setup_filter((1, 3, 3, 1))
+    args = (x, f, 2, 1, 1, 2, 2, 1, 1, 1, False, 1.3)
     torch.library.opcheck(torch.ops.fewshot_smis.upfirdn2d.default, args)
+    args = (x, b, f, f, 2, 2, 3, 2, 2, 3, 1.4, 0.2, 0.9, True)
+    torch.library.opcheck(torch.ops.fewshot_smis.filtered_lrelu.default, args)
+    slopes = torch.randint(0, 3, (2, 3, 9, 11)).byte()
+    args = (x, slopes, f, f, 2, 2, 3, 1, 2, 2, 1, 0, 2, 1, False, 1.4, 0.2)
+    torch.library.opcheck(torch.ops.fewshot_smis.filtered_slopes.default, args)
 
 
 def test_a_machine_without_compiler_falls_back_in_one_line(choose, monkeypatch, tmp_path, caplog):

@@ -1,21 +1,17 @@
 // y = clamp(gain * lrelu(x * scale[n,c] + noise[n,p] + bias[c])) and its gradient, one pass each.
 //
 // A picture is seen as rows: channels_last as N*HW rows of C values, contiguous as N*C rows of HW
-// values. Arithmetic is float whatever the storage. Sums run over fixed chunks of pixels, so that
-// results do not depend on the number of threads.
+// values. Sums run over fixed chunks of pixels, and over the chunks in their order, so that results do
+// not depend on the number of threads.
 
-#include <ATen/Parallel.h>
-#include <c10/util/BFloat16.h>
-#include <torch/library.h>
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/library.h>
 
 #include "lanes.h"
+#include "tensors.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <limits>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -25,51 +21,54 @@ namespace {
 using namespace fewshot_smis;
 using at::Tensor;
 
+template <typename R>
 struct Epilogue {
-  float slope, gain, clamp;
+  R slope, gain, clamp;
 };
 
-inline float act(float v, Epilogue e) {
-  v = (v > 0.f ? v : v * e.slope) * e.gain;
+template <typename R>
+inline R act(R v, Epilogue<R> e) {
+  v = (v > 0 ? v : v * e.slope) * e.gain;
   v = v < -e.clamp ? -e.clamp : v;
   return v > e.clamp ? e.clamp : v;
 }
 // The slope of `act` where it gave y.
-inline float slope_at(float y, Epilogue e) {
-  const float s = y > 0.f ? e.gain : e.gain * e.slope;
-  return y < e.clamp && y > -e.clamp ? s : 0.f;
+template <typename R>
+inline R slope_at(R y, Epilogue<R> e) {
+  const R s = y > 0 ? e.gain : e.gain * e.slope;
+  return y < e.clamp && y > -e.clamp ? s : R(0);
 }
 
-template <int W, typename T>
-void forward_lanes(const T* x, const float* scale, const float* bias, const float* noise, T* y,
-                   int64_t pixels, int64_t C, Epilogue e) {
-  const V<W> s = read<W>(scale), b = read<W>(bias), zero = s * 0.f;
-  const V<W> high = zero + e.clamp, low = -high;
+template <int W, typename T, typename R = Real<T>>
+void forward_lanes(const T* x, const R* scale, const R* bias, const R* noise, T* y,
+                   int64_t pixels, int64_t C, Epilogue<R> e) {
+  const V<R, W> s = read<W>(scale), b = read<W>(bias), zero = s * R(0);
+  const V<R, W> high = zero + e.clamp, low = -high;
   for (int64_t p = 0; p < pixels; ++p) {
-    V<W> v = read<W>(x + p * C) * s + (noise ? b + noise[p] : b);
+    V<R, W> v = read<W>(x + p * C) * s + (noise ? b + noise[p] : b);
     v = (v > zero ? v : v * e.slope) * e.gain;
     v = v < low ? low : v;
     write<W>(y + p * C, v > high ? high : v);
   }
 }
 
-template <int W, typename T>
-void backward_lanes(const T* dy, const T* y, const T* x, const float* scale, T* dx, float* sum_g,
-                    float* sum_gx, float* dnoise, int64_t pixels, int64_t C, Epilogue e) {
-  const V<W> s = read<W>(scale), zero = s * 0.f;
-  const V<W> high = zero + e.clamp, low = -high;
-  const V<W> up = zero + e.gain, down = zero + e.gain * e.slope;
-  V<W> sg = zero, sgx = zero;
+template <int W, typename T, typename R = Real<T>>
+void backward_lanes(const T* dy, const T* y, const T* x, const R* scale, T* dx, R* sum_g,
+                    R* sum_gx, R* dnoise, int64_t pixels, int64_t C, Epilogue<R> e) {
+  const V<R, W> s = read<W>(scale), zero = s * R(0);
+  const V<R, W> high = zero + e.clamp, low = -high;
+  const V<R, W> up = zero + e.gain, down = zero + e.gain * e.slope;
+  V<R, W> sg = zero, sgx = zero;
   for (int64_t p = 0; p < pixels; ++p) {
-    const V<W> at = read<W>(y + p * C);
-    V<W> g = read<W>(dy + p * C) * (at > zero ? up : down);
+    const V<R, W> at = read<W>(y + p * C);
+    V<R, W> g = read<W>(dy + p * C) * (at > zero ? up : down);
     g = at < high ? g : zero;
     g = at > low ? g : zero;
     write<W>(dx + p * C, g * s);
     sg += g;
     if (sum_gx) sgx += g * read<W>(x + p * C);
     if (dnoise) {
-      float total = 0.f;
+      R total = 0;
       for (int i = 0; i < W; ++i) total += g[i];
       dnoise[p] += total;
     }
@@ -79,9 +78,9 @@ void backward_lanes(const T* dy, const T* y, const T* x, const float* scale, T* 
 }
 
 // One row of values of one channel.
-template <typename T>
-void forward_plane(const T* __restrict x, float s, float b, const float* __restrict noise,
-                   T* __restrict y, int64_t P, Epilogue e) {
+template <typename T, typename R = Real<T>>
+void forward_plane(const T* __restrict x, R s, R b, const R* __restrict noise,
+                   T* __restrict y, int64_t P, Epilogue<R> e) {
   if (noise) {
 #pragma omp simd
     for (int64_t p = 0; p < P; ++p) narrow(y[p], act(widen(x[p]) * s + (b + noise[p]), e));
@@ -93,78 +92,79 @@ void forward_plane(const T* __restrict x, float s, float b, const float* __restr
 
 constexpr int64_t kChunk = 256;  // pixels of a partial sum
 
-template <typename T>
-void forward_last(const T* x, const float* scale, const float* noise, int64_t noise_step,
-                  const float* bias, T* y, int64_t N, int64_t P, int64_t C, Epilogue e) {
+template <typename T, typename R = Real<T>>
+void forward_last(const T* x, const R* scale, const R* noise, int64_t noise_step,
+                  const R* bias, T* y, int64_t N, int64_t P, int64_t C, Epilogue<R> e) {
   const int64_t chunks = (P + kChunk - 1) / kChunk;
   at::parallel_for(0, N * chunks, 1, [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       const int64_t n = k / chunks, first = (k - n * chunks) * kChunk;
       const int64_t pixels = std::min(kChunk, P - first), at = (n * P + first) * C;
-      const float* nz = noise ? noise + n * noise_step + first : nullptr;
+      const R* nz = noise ? noise + n * noise_step + first : nullptr;
       over_channels(C, [=](auto width, int64_t c) {
-        forward_lanes<decltype(width)::value>(x + at + c, scale + n * C + c, bias + c, nz, y + at + c, pixels, C, e);
+        forward_lanes<decltype(width)::value>(x + at + c, scale + n * C + c, bias + c, nz,
+                                              y + at + c, pixels, C, e);
       });
     }
   });
 }
 
-template <typename T>
-void forward_first(const T* x, const float* scale, const float* noise, int64_t noise_step,
-                   const float* bias, T* y, int64_t N, int64_t P, int64_t C, Epilogue e) {
+template <typename T, typename R = Real<T>>
+void forward_first(const T* x, const R* scale, const R* noise, int64_t noise_step,
+                   const R* bias, T* y, int64_t N, int64_t P, int64_t C, Epilogue<R> e) {
   at::parallel_for(0, N * C, std::max<int64_t>(1, 32768 / std::max<int64_t>(P, 1)),
                    [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t n = r / C, c = r - n * C;
-      const float* nz = noise ? noise + n * noise_step : nullptr;
+      const R* nz = noise ? noise + n * noise_step : nullptr;
       forward_plane(x + r * P, scale[r], bias[c], nz, y + r * P, P, e);
     }
   });
 }
 
 // dx, and per chunk of pixels the sums of g (for the bias) and of g * x (for the scale).
-template <typename T>
-void backward_last(const T* dy, const T* y, const T* x, const float* scale, T* dx, float* dnoise,
-                   float* sum_g, float* sum_gx, int64_t N, int64_t P, int64_t C, int64_t chunks,
-                   Epilogue e) {
+template <typename T, typename R = Real<T>>
+void backward_last(const T* dy, const T* y, const T* x, const R* scale, T* dx, R* dnoise,
+                   R* sum_g, R* sum_gx, int64_t N, int64_t P, int64_t C, int64_t chunks,
+                   Epilogue<R> e) {
   at::parallel_for(0, N * chunks, 1, [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       const int64_t n = k / chunks, first = (k - n * chunks) * kChunk;
       const int64_t pixels = std::min(kChunk, P - first), at = (n * P + first) * C;
-      float* dn = dnoise ? dnoise + n * P + first : nullptr;
-      if (dn) std::fill(dn, dn + pixels, 0.f);
+      R* dn = dnoise ? dnoise + n * P + first : nullptr;
+      if (dn) std::fill(dn, dn + pixels, R(0));
       over_channels(C, [=](auto width, int64_t c) {
-        backward_lanes<decltype(width)::value>(dy + at + c, y + at + c, x + at + c, scale + n * C + c, dx + at + c,
-                              sum_g + k * C + c, sum_gx ? sum_gx + k * C + c : nullptr, dn, pixels,
-                              C, e);
+        backward_lanes<decltype(width)::value>(
+            dy + at + c, y + at + c, x + at + c, scale + n * C + c, dx + at + c, sum_g + k * C + c,
+            sum_gx ? sum_gx + k * C + c : nullptr, dn, pixels, C, e);
       });
     }
   });
 }
 
-template <typename T>
-void backward_first(const T* dy, const T* y, const T* x, const float* scale, T* dx, float* dnoise,
-                    float* sum_g, float* sum_gx, int64_t N, int64_t P, int64_t C, int64_t chunks,
-                    Epilogue e) {
+template <typename T, typename R = Real<T>>
+void backward_first(const T* dy, const T* y, const T* x, const R* scale, T* dx, R* dnoise,
+                    R* sum_g, R* sum_gx, int64_t N, int64_t P, int64_t C, int64_t chunks,
+                    Epilogue<R> e) {
   at::parallel_for(0, N * chunks, 1, [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       const int64_t n = k / chunks, first = (k - n * chunks) * kChunk;
       const int64_t last = std::min(first + kChunk, P);
-      float* dn = dnoise ? dnoise + n * P : nullptr;
-      if (dn) std::fill(dn + first, dn + last, 0.f);
+      R* dn = dnoise ? dnoise + n * P : nullptr;
+      if (dn) std::fill(dn + first, dn + last, R(0));
       for (int64_t c = 0; c < C; ++c) {
         const int64_t at = (n * C + c) * P;
-        const float s = scale[n * C + c];
-        float sg = 0.f, sgx = 0.f;
+        const R s = scale[n * C + c];
+        R sg = 0, sgx = 0;
         const T *dyp = dy + at, *yp = y + at, *xp = x + at;
         T* dxp = dx + at;
         const bool scaled = sum_gx != nullptr;
 #pragma omp simd reduction(+ : sg, sgx)
         for (int64_t p = first; p < last; ++p) {
-          const float g = widen(dyp[p]) * slope_at(widen(yp[p]), e);
+          const R g = widen(dyp[p]) * slope_at(widen(yp[p]), e);
           narrow(dxp[p], g * s);
           sg += g;
-          sgx += scaled ? g * widen(xp[p]) : 0.f;
+          sgx += scaled ? g * widen(xp[p]) : R(0);
           if (dn) dn[p] += g;
         }
         sum_g[k * C + c] = sg;
@@ -174,55 +174,39 @@ void backward_first(const T* dy, const T* y, const T* x, const float* scale, T* 
   });
 }
 
-template <typename F>
-void with_storage(const Tensor& x, F&& f) {
-  if (x.scalar_type() == at::kFloat) {
-    f(static_cast<float*>(nullptr));
-  } else {
-    TORCH_CHECK(x.scalar_type() == at::kBFloat16, "bias_act: expected float32 or bfloat16, got ",
-                x.scalar_type());
-    f(static_cast<uint16_t*>(nullptr));
+// The sum of each column of rows [count, C], in their order.
+template <typename R>
+void sum_rows(const R* rows, int64_t count, int64_t C, R* out) {
+  std::vector<double> total(C);
+  for (int64_t k = 0; k < count; ++k) {
+    for (int64_t c = 0; c < C; ++c) total[c] += rows[k * C + c];
   }
+  std::copy(total.begin(), total.end(), out);
 }
 
-bool channels_last(const Tensor& x) {
-  return x.dim() == 4 && x.is_contiguous(at::MemoryFormat::ChannelsLast) && !x.is_contiguous();
-}
-
-Tensor dense(const Tensor& x, bool last) {
-  return x.contiguous(last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
-}
-
-Tensor floats(const std::optional<Tensor>& t, at::IntArrayRef shape, double fill, const Tensor& x) {
-  if (t.has_value()) return t->to(at::kFloat).expand(shape).contiguous();
-  return at::full(shape, fill, x.options().dtype(at::kFloat).memory_format(std::nullopt));
-}
-
-Epilogue epilogue(double slope, double gain, double clamp) {
-  return {float(slope), float(gain), clamp < 0 ? std::numeric_limits<float>::infinity() : float(clamp)};
+template <typename R>
+Epilogue<R> epilogue(double slope, double gain, double clamp) {
+  return {R(slope), R(gain), R(bound(clamp))};
 }
 
 Tensor bias_act_cpu(const Tensor& x_, const std::optional<Tensor>& bias,
-                    const std::optional<Tensor>& scale, const std::optional<Tensor>& noise,
+                    const std::optional<Tensor>& scale, const std::optional<Tensor>& noise_,
                     double slope, double gain, double clamp) {
   const bool last = channels_last(x_);
   const Tensor x = dense(x_, last);
-  const int64_t N = x.size(0), C = x.size(1), P = x[0][0].numel();
+  const int64_t N = x.size(0), C = x.size(1), P = x.size(2) * x.size(3);
   Tensor y = at::empty_like(x);
-  const Tensor s = floats(scale, {N, C}, 1.0, x), b = floats(bias, {C}, 0.0, x);
-  Tensor nz;
-  int64_t step = 0;
-  if (noise.has_value()) {
-    nz = noise->to(at::kFloat).contiguous();
-    step = nz.numel() == P ? 0 : P;
-  }
-  const Epilogue e = epilogue(slope, gain, clamp);
-  with_storage(x, [&](auto* tag) {
+  const Tensor s = reals(scale, {N, C}, 1.0, x), b = reals(bias, {C}, 0.0, x);
+  const bool noisy = noise_.has_value();
+  const Tensor noise = noisy ? noise_->to(real(x.scalar_type())).contiguous() : Tensor();
+  const int64_t step = noisy && noise.dim() == 4 ? P : 0;
+  with_storage("bias_act", x.scalar_type(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
+    using R = Real<T>;
     auto run = last ? forward_last<T> : forward_first<T>;
-    run(static_cast<const T*>(x.const_data_ptr()), s.const_data_ptr<float>(),
-        noise.has_value() ? nz.const_data_ptr<float>() : nullptr, step, b.const_data_ptr<float>(),
-        static_cast<T*>(y.mutable_data_ptr()), N, P, C, e);
+    run(static_cast<const T*>(x.const_data_ptr()), s.const_data_ptr<R>(),
+        noisy ? noise.const_data_ptr<R>() : nullptr, step, b.const_data_ptr<R>(),
+        static_cast<T*>(y.mutable_data_ptr()), N, P, C, epilogue<R>(slope, gain, clamp));
   });
   return y;
 }
@@ -230,29 +214,33 @@ Tensor bias_act_cpu(const Tensor& x_, const std::optional<Tensor>& bias,
 std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
     const Tensor& dy_, const Tensor& y_, const std::optional<Tensor>& x_,
     const std::optional<Tensor>& scale, bool want_noise, double slope, double gain, double clamp) {
-  const bool last = channels_last(y_);
-  const Tensor dy = dense(dy_, last), y = dense(y_, last);
-  const Tensor x = x_.has_value() ? dense(*x_, last) : y;
-  const int64_t N = y.size(0), C = y.size(1), P = y[0][0].numel();
+  const bool last = channels_last(y_), scaled = x_.has_value();
+  const Tensor dy = dense(dy_, last), y = dense(y_, last), x = scaled ? dense(*x_, last) : y;
+  const int64_t N = y.size(0), C = y.size(1), P = y.size(2) * y.size(3);
   const int64_t chunks = (P + kChunk - 1) / kChunk;
-  Tensor dx = at::empty_like(y);
-  const auto options = y.options().dtype(at::kFloat).memory_format(std::nullopt);
-  const Tensor s = floats(scale, {N, C}, 1.0, y);
-  Tensor sum_g = at::zeros({N, chunks, C}, options);
-  Tensor sum_gx = x_.has_value() ? at::zeros({N, chunks, C}, options) : Tensor();
+  const auto options = y.options().dtype(real(y.scalar_type())).memory_format(std::nullopt);
+  const Tensor s = reals(scale, {N, C}, 1.0, y);
+  Tensor dx = at::empty_like(y), dbias = at::empty({C}, options);
+  Tensor dscale = scaled ? at::empty({N, C}, options) : at::empty({0}, options);
   Tensor dnoise = want_noise ? at::empty({N, P}, options) : at::empty({0}, options);
-  const Epilogue e = epilogue(slope, gain, clamp);
-  with_storage(y, [&](auto* tag) {
+  Tensor sum_g = at::empty({N, chunks, C}, options);
+  Tensor sum_gx = scaled ? at::empty({N, chunks, C}, options) : Tensor();
+  with_storage("bias_act", y.scalar_type(), [&](auto* tag) {
     using T = std::remove_pointer_t<decltype(tag)>;
+    using R = Real<T>;
     auto run = last ? backward_last<T> : backward_first<T>;
     run(static_cast<const T*>(dy.const_data_ptr()), static_cast<const T*>(y.const_data_ptr()),
-        static_cast<const T*>(x.const_data_ptr()), s.const_data_ptr<float>(),
+        static_cast<const T*>(x.const_data_ptr()), s.const_data_ptr<R>(),
         static_cast<T*>(dx.mutable_data_ptr()),
-        want_noise ? dnoise.mutable_data_ptr<float>() : nullptr, sum_g.mutable_data_ptr<float>(),
-        x_.has_value() ? sum_gx.mutable_data_ptr<float>() : nullptr, N, P, C, chunks, e);
+        want_noise ? dnoise.mutable_data_ptr<R>() : nullptr, sum_g.mutable_data_ptr<R>(),
+        scaled ? sum_gx.mutable_data_ptr<R>() : nullptr, N, P, C, chunks,
+        epilogue<R>(slope, gain, clamp));
+    sum_rows(sum_g.const_data_ptr<R>(), N * chunks, C, dbias.mutable_data_ptr<R>());
+    for (int64_t n = 0; scaled && n < N; ++n) {
+      sum_rows(sum_gx.const_data_ptr<R>() + n * chunks * C, chunks, C,
+               dscale.mutable_data_ptr<R>() + n * C);
+    }
   });
-  Tensor dbias = sum_g.sum(at::IntArrayRef{0, 1});
-  Tensor dscale = x_.has_value() ? sum_gx.sum(1) : at::empty({0}, options);
   return {dx, dbias, dscale, dnoise};
 }
 

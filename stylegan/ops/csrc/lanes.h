@@ -1,4 +1,5 @@
-// Arithmetic in float on float32 and bfloat16 storage (uint16_t here), on one value or several.
+// Arithmetic in float on float32 and bfloat16 storage (uint16_t here), in double on float64; on one
+// value or on several.
 
 #pragma once
 
@@ -8,9 +9,14 @@
 
 namespace fewshot_smis {
 
+template <typename T>
+using Real = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
 // Plain arithmetic on values, so that compilers turn the loops below into vector code.
+inline double widen(double v) { return v; }
 inline float widen(float v) { return v; }
 inline float widen(uint16_t v) { return __builtin_bit_cast(float, uint32_t(v) << 16); }
+inline void narrow(double& out, double v) { out = v; }
 inline void narrow(float& out, float v) { out = v; }
 inline void narrow(uint16_t& out, float v) {  // round to nearest even; NaN stays NaN
   const uint32_t bits = __builtin_bit_cast(uint32_t, v);
@@ -19,42 +25,38 @@ inline void narrow(uint16_t& out, float v) {  // round to nearest even; NaN stay
 }
 
 // W neighbouring channels at once; the compiler maps these onto whatever registers there are.
-template <int W>
+template <typename T, int W>
 struct Lanes {
-  typedef float Float __attribute__((vector_size(4 * W)));
-  typedef uint32_t Bits __attribute__((vector_size(4 * W)));
-  typedef uint16_t Half __attribute__((vector_size(2 * W)));
+  typedef T Values __attribute__((vector_size(sizeof(T) * W)));
 };
-template <int W>
-using V = typename Lanes<W>::Float;
+template <typename T, int W>
+using V = typename Lanes<T, W>::Values;
 
-template <int W>
-inline V<W> read(const float* p) {
-  V<W> v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
+template <int W, typename T>
+inline V<Real<T>, W> read(const T* p) {
+  V<T, W> stored;
+  std::memcpy(&stored, p, sizeof stored);
+  if constexpr (std::is_same_v<T, uint16_t>) {
+    const auto bits = __builtin_convertvector(stored, V<uint32_t, W>) << 16;
+    V<float, W> v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+  } else {
+    return stored;
+  }
 }
-template <int W>
-inline V<W> read(const uint16_t* p) {
-  typename Lanes<W>::Half h;
-  std::memcpy(&h, p, sizeof h);
-  const auto bits = __builtin_convertvector(h, typename Lanes<W>::Bits) << 16;
-  V<W> v;
-  std::memcpy(&v, &bits, sizeof v);
-  return v;
-}
-template <int W>
-inline void write(float* p, V<W> v) {
-  std::memcpy(p, &v, sizeof v);
-}
-template <int W>
-inline void write(uint16_t* p, V<W> v) {
-  typename Lanes<W>::Bits bits;
-  std::memcpy(&bits, &v, sizeof v);
-  const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const typename Lanes<W>::Bits nan = rounded * 0 + 0x7fc0u;
-  const auto h = __builtin_convertvector(v == v ? rounded : nan, typename Lanes<W>::Half);
-  std::memcpy(p, &h, sizeof h);
+template <int W, typename T>
+inline void write(T* p, V<Real<T>, W> v) {
+  if constexpr (std::is_same_v<T, uint16_t>) {
+    V<uint32_t, W> bits;
+    std::memcpy(&bits, &v, sizeof v);
+    const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const V<uint32_t, W> nan = rounded * 0 + 0x7fc0u;
+    const auto stored = __builtin_convertvector(v == v ? rounded : nan, V<uint16_t, W>);
+    std::memcpy(p, &stored, sizeof stored);
+  } else {
+    std::memcpy(p, &v, sizeof v);
+  }
 }
 
 // Calls f(width, first channel) for blocks of 16, 8, 4 and 1 channels that cover C.

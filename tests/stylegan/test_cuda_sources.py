@@ -1,0 +1,172 @@
+"""The CUDA kernels compile with nvcc; their arithmetic, run item by item on the host, is right."""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from stylegan.ops import bias_act, build, setup_filter, upfirdn2d
+
+FOLDER = build.SOURCES / "cuda"
+KERNELS = sorted(FOLDER.glob("*.cu"))
+STORAGE = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(build.nvcc() is None, reason="needs nvcc, of the CUDA toolkit")
+@pytest.mark.parametrize("card", ["sm_80", "sm_90"])
+def test_kernels_compile_with_nvcc(card, tmp_path):
+    for source in KERNELS:
+        run(build.nvcc(), "-c", "-std=c++17", f"-arch={card}", "-Werror", "all-warnings",
+            source, "-o", tmp_path / "kernel.o")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """The kernels as a library of the host, whose launches are loops."""
+    if build.nvcc() is None or shutil.which(build.compiler()) is None:
+        pytest.skip("needs a C++ compiler and the headers of the CUDA toolkit")
+    homes = (Path(build.nvcc()).resolve().parent.parent, Path("/usr/local/cuda"))
+    toolkit = next((h / "include" for h in homes if (h / "include/cuda_bf16.h").is_file()), None)
+    if toolkit is None:
+        pytest.skip("needs the headers of the CUDA toolkit")
+    library = tmp_path_factory.mktemp("host") / "kernels.so"
+    run(build.compiler(), "-std=c++17", "-O1", "-fPIC", "-shared", "-DFEWSHOT_SMIS_ON_HOST",
+        f"-I{toolkit}", "-x", "c++", *KERNELS, "-o", library)  # fmt: skip
+    return ctypes.CDLL(str(library))
+
+
+def pointer(t: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if t is None else t.data_ptr())
+
+
+def call(function, *args) -> None:
+    """Call a launch: tensors by address, sizes as int64, bool and floats as what they are."""
+    converted = []
+    for arg in args:
+        if arg is None or isinstance(arg, Tensor):
+            converted.append(pointer(arg))
+        elif isinstance(arg, float):
+            converted.append(ctypes.c_float(arg))
+        else:
+            converted.append(ctypes.c_int64(int(arg)))
+    assert function(*converted, ctypes.c_void_p(None)) == 0
+
+
+def pictures(shape, dtype, layout) -> Tensor:
+    return torch.randn(shape).to(dtype).contiguous(memory_format=LAYOUTS[layout])
+
+
+def close(got: Tensor, want: Tensor, dtype: torch.dtype) -> None:
+    tolerance = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(got.float(), want.float(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", STORAGE)
+@pytest.mark.parametrize("shape", [(2, 16, 8, 6), (1, 3, 5, 7), (2, 8, 40, 150), (3, 40, 1, 1)])
+def test_bias_act_on_the_host_equals_the_plain_one(kernels, layout, dtype, shape, monkeypatch):
+    monkeypatch.setattr(sys.modules["stylegan.ops.bias_act"], "uses_native", lambda x: False)
+    torch.manual_seed(0)
+    n, c, h, w = shape
+    x, dy = pictures(shape, dtype, layout), pictures(shape, dtype, layout)
+    scale, bias, noise = torch.randn(n, c), torch.randn(c), torch.randn(n, 1, h, w)
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    form = (STORAGE[dtype], last, x.data_ptr() % 16 == 0)
+    size, curve = (n, c, h * w), (0.2, 1.4, 2.0)
+
+    leaves = [t.float().requires_grad_() for t in (x, bias, scale, noise)]
+    want = bias_act(leaves[0], leaves[1], act="lrelu", gain=1.4, clamp=2.0, scale=leaves[2],
+                    noise=leaves[3])  # fmt: skip
+    dx_want, db_want, ds_want, dn_want = torch.autograd.grad(want, leaves, dy.float())
+
+    y = torch.empty_like(x)
+    call(kernels.fewshot_smis_bias_act, x, scale, noise, bias, y, *size, h * w, *curve, *form)
+    close(y, want, dtype)
+
+    rounded = want.detach().to(dtype).contiguous(memory_format=LAYOUTS[layout])
+    chunks, lanes = ctypes.c_int64(), ctypes.c_int()
+    parts = kernels.fewshot_smis_bias_act_parts
+    parts.restype = None
+    parts(*map(ctypes.c_int64, size), int(last), ctypes.byref(chunks), ctypes.byref(lanes))
+    dx = torch.empty_like(x)
+    sum_g = torch.full((n, chunks.value, c, lanes.value), torch.nan)
+    sum_gx = torch.full_like(sum_g, torch.nan)
+    call(kernels.fewshot_smis_bias_act_backward, dy, rounded, x, scale, dx, sum_g,
+         sum_gx, *size, chunks.value, lanes.value, *curve, *form)  # fmt: skip
+    noted = torch.full((n, h * w, 4 if last else 1), torch.nan)
+    call(kernels.fewshot_smis_bias_act_noise, dy, rounded, noted, *size, *curve, *form)
+    if dtype == torch.float32:  # rounding moves results onto the clamp, where the slope is 0
+        close(dx, dx_want, dtype)
+        close(sum_g.sum(dim=(0, 1, 3)) / 100, db_want / 100, dtype)
+        close(sum_gx.sum(dim=(1, 3)) / 100, ds_want / 100, dtype)
+        close(noted.sum(2).reshape(n, 1, h, w), dn_want, dtype)
+    else:
+        slope = torch.where(rounded > 0, 1.4, 0.28) * (rounded.abs() < 2.0)
+        g = dy.float() * slope.float()
+        close(dx, g * scale[:, :, None, None], dtype)
+        torch.testing.assert_close(
+            sum_g.sum(dim=(0, 1, 3)), g.sum(dim=(0, 2, 3)), rtol=1e-4, atol=1e-3
+        )
+        gx = (g * x.float()).sum(dim=(2, 3))
+        torch.testing.assert_close(sum_gx.sum(dim=(1, 3)), gx, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(noted.sum(2), g.sum(1).flatten(1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", STORAGE)
+@pytest.mark.parametrize(
+    ("up", "down", "padding", "flip"),
+    [((1, 1), (1, 1), (1, 2, 2, 1), False), ((2, 2), (1, 1), (2, 1, 2, 1), True),
+     ((1, 1), (2, 2), (1, 1, 1, 1), False), ((3, 2), (2, 3), (4, 0, 1, 3), True),
+     ((1, 1), (1, 1), (-1, 2, 3, -2), False)],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [3, 16])
+def test_upfirdn2d_on_the_host_equals_the_plain_one(
+    kernels, layout, dtype, up, down, padding, flip, channels, monkeypatch
+):
+    monkeypatch.setattr(sys.modules["stylegan.ops.upfirdn2d"], "uses_native", lambda x: False)
+    torch.manual_seed(0)
+    x = pictures((2, channels, 9, 11), dtype, layout)
+    f = setup_filter(torch.rand(3, 4))
+    want = upfirdn2d(x.float(), f, up=up, down=down, padding=padding, flip_filter=flip, gain=1.7)
+    y = torch.full(want.shape, torch.nan).to(dtype).contiguous(memory_format=LAYOUTS[layout])
+    call(kernels.fewshot_smis_upfirdn2d, x, f, y, 2, channels, 9, 11, *want.shape[2:], *f.shape,
+         *up, *down, padding[0], padding[2], flip, 1.7, STORAGE[dtype],
+         layout == "channels_last", x.data_ptr() % 16 == y.data_ptr() % 16 == 0)  # fmt: skip
+    close(y, want, dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", STORAGE)
+def test_kernels_on_the_card_equal_the_plain_ones(layout, dtype, monkeypatch):
+    if not build.backend("cuda").native:
+        pytest.skip(build.backend("cuda").reason)
+    torch.manual_seed(0)
+    f = setup_filter((1, 3, 3, 1)).cuda()
+    x = pictures((2, 16, 9, 12), dtype, layout).cuda().requires_grad_()
+    b = torch.randn(16, device="cuda", requires_grad=True)
+
+    def outcome() -> list[Tensor]:
+        y = bias_act(upfirdn2d(x, f, up=2, padding=2), b, act="lrelu", clamp=2.0)
+        dy = torch.ones_like(y).requires_grad_()
+        first = torch.autograd.grad(y, [x, b], dy, create_graph=True)
+        return [y, *first, *torch.autograd.grad(first[0].float().square().sum(), [dy])]
+
+    native = outcome()
+    for name in ("bias_act", "upfirdn2d"):
+        monkeypatch.setattr(sys.modules[f"stylegan.ops.{name}"], "uses_native", lambda x: False)
+    for got, want in zip(native, outcome(), strict=True):
+        scale = want.float().abs().max() + 1e-6
+        close(got.float() / scale, want.float() / scale, dtype)
