@@ -103,8 +103,10 @@ def test_the_same_seed_gives_the_same_losses():
 
 @pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_resumed_training_equals_one_never_stopped(optimizer, ema):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_resumed_training_equals_one_never_stopped(optimizer, ema, precision):
     options = {
+        "precision": precision,
         "steps": 9,
         "optimizer": optimizer,
         "ema": ema,
