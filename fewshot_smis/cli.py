@@ -164,7 +164,7 @@ def faces() -> None:
 
 @main.group(cls=LazyGroup, entries=BASELINE_COMMANDS)
 def baseline() -> None:
-    """Train and try pix2pix, pix2pixHD, SPADE or OASIS, which learn from labelled pictures alone."""
+    """Train and try pix2pix, pix2pixHD, SPADE, OASIS, which learn from labelled pictures alone."""
 
 
 @main.group(cls=LazyGroup, entries=LABELS_COMMANDS)
