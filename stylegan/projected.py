@@ -78,7 +78,7 @@ class GroupNorm2d(nn.Module):
 
 
 class Head(nn.Module):
-    """One mixed map [N, C, H, W] -> logits [N, 1, h, w], a quarter to a half of `target` px."""
+    """One mixed map [N, C, H, W] -> logits [N, 1, h, w], halved in size `halvings` times."""
 
     def __init__(self, channels: int, halvings: int, width: int = 64) -> None:
         super().__init__()
