@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewshot_smis.data.alignment import face_frame
 from fewshot_smis.faces.geometry import Array, load_geometry
 from fewshot_smis.faces.traits import Pose, View
 
@@ -63,20 +64,15 @@ def frame_portrait(verts: Array, view: View, width: int, *, jitter: bool = True)
     rotation = rotation_matrix(view.pose)
     pivot = np.array([0, verts[marks[30], 1], 0.55])
     points = _perspective(_place(verts, rotation, pivot)[marks], view.distance)
-    eye_left, eye_right = points[36:42].mean(0), points[42:48].mean(0)
-    eyes_middle, mouth = (eye_left + eye_right) / 2, (points[48] + points[54]) / 2
-    eye_to_eye, eye_to_mouth = eye_right - eye_left, mouth - eyes_middle
-    across = eye_to_eye - np.array([-eye_to_mouth[1], eye_to_mouth[0]])
-    across /= np.hypot(*across)
-    half = max(np.hypot(*eye_to_eye) * 2, np.hypot(*eye_to_mouth) * 1.8)
-    basis = np.stack([across, np.array([-across[1], across[0]])]) * width / (2 * half)
+    frame = face_frame(points)
+    basis = frame.axes * width / (2 * frame.half)
     return Camera(
         rotation=rotation,
         pivot=pivot,
         distance=view.distance,
-        center=eyes_middle + eye_to_mouth * 0.1,
+        center=frame.center,
         basis=basis * (1 + view.zoom * 0.015 * jitter),
         shift=view.shift * width * 0.006 * jitter + np.array([0, 0.006 * width]),
         width=width,
-        scale=width / (2 * half),
+        scale=width / (2 * frame.half),
     )
