@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fewshot_smis.data import Classes, load_label_maps, load_pairs
     from fewshot_smis.inversion import invert
     from fewshot_smis.labelers import fit_labeler, load_labeler
+    from fewshot_smis.refinement import refine
     from fewshot_smis.synthesis import mix_styles, synthesize
     from fewshot_smis.training import train_encoder
     from stylegan import load_generator as load_prior
@@ -65,6 +66,7 @@ _WHERE = {
     "load_pairs": ("fewshot_smis.data", "load_pairs"),
     "load_prior": ("stylegan", "load_generator"),
     "mix_styles": ("fewshot_smis.synthesis", "mix_styles"),
+    "refine": ("fewshot_smis.refinement", "refine"),
     "stream": ("stylegan.seeding", "stream"),
     "synthesize": ("fewshot_smis.synthesis", "synthesize"),
     "train_encoder": ("fewshot_smis.training", "train_encoder"),
@@ -83,6 +85,7 @@ __all__ = [
     "load_pairs",
     "load_prior",
     "mix_styles",
+    "refine",
     "stream",
     "synthesize",
     "train_encoder",

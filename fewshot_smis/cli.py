@@ -33,6 +33,7 @@ COMMANDS = {
     "label": Entry("label", "LabelJob", "run_label", "Labelled pictures -> labeler."),
     "train": Entry("train", "TrainEncoderJob", "run_train", "Labeler -> mask encoder."),
     "synthesize": Entry("synthesize", "SynthesizeJob", "run_synthesize", "Label maps -> pictures."),
+    "refine": Entry("refine", "RefineJob", "run_refine", "Rough label maps -> better pictures."),
     "mix": Entry("synthesize", "MixJob", "run_mix", "Layouts x styles -> pictures."),
     "doctor": Entry("doctor", "DoctorJob", "run_doctor", "Say what runs on this machine, and why."),
 }

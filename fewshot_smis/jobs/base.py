@@ -18,6 +18,7 @@ from stylegan.parallel import is_follower
 Item = TypeVar("Item")
 
 DEMO = Path(__file__).parent.parent / "demo"
+LABELER = "labeler.safetensors"  # in a run of `label`
 
 
 def pick_device(name: str) -> torch.device:
@@ -138,6 +139,26 @@ def prior_of(run: Path, override: Path | None) -> Path:
     path = path if path.is_absolute() else folder / path
     if not path.is_file():
         raise ConfigError(f"{folder}: its prior {path} is gone; give it by --prior FILE")
+    return path
+
+
+def labeler_of(run: Path, override: Path | None) -> Path:
+    """Return the labeler file of a training run: the one it was trained with, or `override`.
+
+    Raises:
+        ConfigError: The run names no labeler, or the file has moved.
+        DataError: `override` holds none.
+    """
+    if override is not None:
+        return run_file(override, LABELER, "fitted labeler")
+    if (run / LABELER).is_file():
+        return run / LABELER
+    record = run / "inputs.json"
+    if not record.is_file():
+        raise ConfigError(f"{run}: does not name its labeler; give it by --labeler RUN")
+    path = Path(json.loads(record.read_text()).get("labeler", {}).get("path", LABELER))
+    if not path.is_file():
+        raise ConfigError(f"{run}: its labeler {path} is gone; give it by --labeler RUN")
     return path
 
 

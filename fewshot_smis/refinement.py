@@ -1,0 +1,158 @@
+"""Rough scribbles: move a code along few principal directions until its picture fits the map.
+
+An encoder trained on tidy maps misreads rough ones. Sparse control (Endo 2022) mends that after
+encoding: the directions in which samples of the prior differ most change the layout plausibly,
+so a handful of coordinates is optimised against what the drawn classes look like.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fewshot_smis.codes import check_codes
+from fewshot_smis.labelers import Labeler
+from fewshot_smis.labelers.mismatch import Drawn, drawn_on_grid, mean_mismatch
+from fewshot_smis.optim import make_optimizer
+from fewshot_smis.synthesis import parse_layers, style_layers
+from stylegan import Prior
+from stylegan.errors import ConfigError, ShapeError
+from stylegan.seeding import sample_z
+
+W_SAMPLES = 1024  # w whose principal components are taken
+COMPONENTS, STEPS, RATE = 8, 201, 0.05  # the paper's
+
+
+class Refinement(NamedTuple):
+    """The codes that fit their maps best, and how badly they fit before and after."""
+
+    ws: Tensor  # [N,L,D]
+    before: Tensor  # [N]
+    after: Tensor  # [N]
+
+
+class RefinementReport(NamedTuple):
+    """One step of one batch."""
+
+    step: int  # steps done, from 1
+    loss: Tensor  # [n], of the batch, at the start of this step
+
+
+@torch.no_grad()
+def principal_axes(prior: Prior, num: int, gen: torch.Generator) -> Tensor:
+    """Return the directions in which `W_SAMPLES` sampled w differ most, largest first.
+
+    Unit vectors [P,D], as many as `num`, or D where the prior has no more.
+
+    Raises:
+        ConfigError: `num` is less than 1.
+    """
+    if num < 1:
+        raise ConfigError(f"{num} principal components; at least 1 is needed")
+    z = sample_z(W_SAMPLES, prior.z_dim, gen).to(prior.mapping.w_avg.device)
+    w = prior.mapping(z)[:, 0]  # [1024,D]
+    axes = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False).Vh
+    return axes[:num].contiguous()
+
+
+def layout_layers(num_ws: int) -> tuple[int, ...]:
+    """Return the layers that decide the layout: those which carry no style.
+
+    The first 8 of priors of 14 layers and more, as in the paper; fewer of smaller ones.
+    """
+    return tuple(range(min(style_layers(num_ws))))
+
+
+def refine(
+    labels: Tensor | Sequence[Tensor],
+    ws: Tensor,
+    labeler: Labeler,
+    prior: Prior,
+    *,
+    gen: torch.Generator,
+    components: int = COMPONENTS,
+    layers: str | Iterable[int] | None = None,
+    steps: int = STEPS,
+    lr: float = RATE,
+    batch: int = 8,
+    on_report: Callable[[RefinementReport], None] | None = None,
+) -> Refinement:
+    """Make the pictures of codes fit drawn maps better; each map for itself.
+
+    Args:
+        labels: The drawn maps, [N,H,W] or N maps [h,w] of any sizes, int64; unknown pixels do
+            not count.
+        ws: Codes to start from [N,L,D], as an encoder gives them.
+        labeler: Says what classes look like; see `labelers.mismatch`.
+        prior: The generator both belong to.
+        gen: Source of the samples behind the principal components.
+        components: Principal components that may change.
+        layers: Layers that are moved, all by the same vector; None for `layout_layers`.
+        steps: Steps of Adam.
+        lr: Its learning rate, in units of w.
+        batch: Maps optimised at once.
+        on_report: Called after each step.
+
+    Raises:
+        ConfigError: An option out of range, or a layer outside the network.
+        LabelError: An id unknown to the labeler, or a map with nothing to compare.
+        ShapeError: Codes of another prior, or not one for each map.
+    """
+    check_codes(ws, prior)
+    if len(labels) != len(ws):
+        raise ShapeError(f"{len(labels)} maps, but {len(ws)} codes; give one code a map")
+    if steps < 1:
+        raise ConfigError(f"steps is {steps}, but must be at least 1")
+    chosen = layout_layers(prior.num_ws) if layers is None else parse_layers(layers, prior.num_ws)
+    moved = torch.zeros(prior.num_ws, 1, device=ws.device)
+    moved[list(chosen)] = 1
+    axes = principal_axes(prior, components, gen)
+    drawn = drawn_on_grid(
+        [label.to(ws.device) for label in labels], labeler, label_grid(labeler, prior)
+    )
+    parts = []
+    for part in torch.split(torch.arange(len(ws), device=ws.device), batch):
+        search = _Search(ws[part], moved, axes, lr)
+        target = Drawn(drawn.label[part], drawn.known[part])
+        losses = []
+        for step in range(1, steps + 1):
+            losses.append(search.step(target, labeler, prior))
+            if on_report is not None:
+                on_report(RefinementReport(step, losses[-1]))
+        parts.append(Refinement(search.best_ws, losses[0], search.best_loss))
+    return Refinement(*map(torch.cat, zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def label_grid(labeler: Labeler, prior: Prior) -> tuple[int, int]:
+    """Return the size (h, w) of the largest features of `prior` that `labeler` reads."""
+    middle = prior.mapping.w_avg.expand(1, prior.num_ws, -1)
+    feats = prior.synthesis(middle, feature_resolutions=(labeler.resolution,)).feats
+    _, _, height, width = feats[labeler.resolution].shape
+    return height, width
+
+
+class _Search:
+    """Coordinates of a batch of codes, their optimiser, and the best so far."""
+
+    def __init__(self, ws: Tensor, moved: Tensor, axes: Tensor, lr: float) -> None:
+        self.start, self.moved, self.axes = ws.detach(), moved, axes
+        self.shift = ws.new_zeros(len(ws), len(axes), requires_grad=True)  # [N,P]
+        self.optimizer = make_optimizer("adam", [self.shift], lr)
+        self.best_ws = self.start
+        self.best_loss = ws.new_full((len(ws),), torch.inf)
+
+    def step(self, drawn: Drawn, labeler: Labeler, prior: Prior) -> Tensor:
+        """Keep the codes that fit best so far, take a step and return the loss [N] before it."""
+        ws = self.start + self.moved * (self.shift @ self.axes)[:, None]  # [N,L,D]
+        feats = prior.synthesis(ws, feature_resolutions=labeler.resolutions).feats
+        loss = mean_mismatch(labeler, feats, drawn)  # [N]
+        value = loss.detach()
+        better = value < self.best_loss
+        self.best_loss = torch.where(better, value, self.best_loss)
+        self.best_ws = torch.where(better[:, None, None], ws.detach(), self.best_ws)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss.sum(), inputs=[self.shift])
+        self.optimizer.step()
+        return value
