@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -104,10 +105,11 @@ class PriorTrainer:
         self._update_average()
         self.step_count += 1
         parallel.average(list(losses.values()))
-        bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+        numbers = torch.stack(list(losses.values())).tolist()  # one wait for the device
+        values = dict(zip(losses, numbers, strict=True))
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise self._diverged(f"the loss {', '.join(bad)}")
-        values = {name: float(value) for name, value in losses.items()}
         values |= self.critic.adapt(self.batch)
         seconds = time.perf_counter() - start
         return PriorReport(self.step_count, self.images_seen, values, seconds)
@@ -253,7 +255,7 @@ class PriorTrainer:
             kimg = min(kimg, self.images_seen / 1000 * self.ema_rampup)
         beta = 0.5 ** (self.batch / max(kimg * 1000, 1e-8))
         for ours, new in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
-            ours.copy_(new.lerp(ours, beta))
+            ours.lerp_(new, 1 - beta)
         for kept, now in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
             kept.copy_(now)
 
@@ -266,8 +268,13 @@ def _adam(
     That is StyleGAN2's appendix B. The discriminator's R1 joins the step of its loss, which
     needs no such thing.
     """
-    groups = [{**group, "lr": group["lr"] * lazy} for group in groups]
-    return torch.optim.Adam(groups, betas=(betas[0] ** lazy, betas[1] ** lazy), eps=1e-8)
+    groups = [
+        {**group, "params": list(group["params"]), "lr": group["lr"] * lazy} for group in groups
+    ]
+    fused = all(p.is_cuda for group in groups for p in group["params"])
+    return torch.optim.Adam(
+        groups, betas=(betas[0] ** lazy, betas[1] ** lazy), eps=1e-8, fused=fused or None
+    )
 
 
 @functools.lru_cache(maxsize=2)

@@ -257,6 +257,7 @@ def run_train_prior(job: TrainPriorJob, run: Run | None) -> dict[str, Any]:
     The further processes of torchrun have no run: they share the batches and write nothing.
     """
     with process_group(pick_device(job.device)) as device:
+        torch.backends.cudnn.benchmark = True  # all batches have one shape
         trainer = build_trainer(job, device)
         checkpoint = None if job.resume is None else Run(job.resume).latest_checkpoint()
         if checkpoint is not None:

@@ -35,8 +35,17 @@ def bias_act(
         gain: Factor after it.
         clamp: Bound on the magnitude, or None.
     """
-    bound = -1.0 if clamp is None else clamp
+    bound = -1.0 if clamp is None else representable(clamp, x.dtype)
     return torch.ops.fewshot_smis.bias_act(x, bias, scale, noise, slope, gain, bound)
+
+
+@functools.cache
+def representable(value: float, dtype: torch.dtype) -> float:
+    """Return `value` as `dtype` holds it, so that a clamped result is known by its value."""
+    return float(torch.tensor(value, dtype=dtype))
+
+
+representable._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as build.is_native
 
 
 def takes_filter(f: Tensor) -> bool:
@@ -70,7 +79,7 @@ def filtered_lrelu(
     clamp: float | None,
 ) -> Tensor:
     """Do `stylegan.ops.filtered_lrelu` with `filters` (up, down) row by row."""
-    bound = -1.0 if clamp is None else clamp
+    bound = -1.0 if clamp is None else representable(clamp, x.dtype)
     leaves = (x, bias)
     learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
     y, _ = torch.ops.fewshot_smis.filtered_lrelu(

@@ -143,3 +143,12 @@ def test_importing_builds_nothing(tmp_path):
     environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_gradient_passes_a_clamp_that_the_type_cannot_hold(choose, needs_kernels, dtype):
+    choose("native")
+    x = torch.tensor([-3.0, -0.5, 0.5, 3.0], dtype=dtype).reshape(1, 1, 2, 2).requires_grad_()
+    y = bias_act(x, act="linear", clamp=0.9)  # bfloat16 has 0.8984375
+    (dx,) = torch.autograd.grad(y.sum(), x)
+    assert dx.flatten().tolist() == [0, 1, 1, 0]
