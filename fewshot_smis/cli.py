@@ -35,6 +35,7 @@ COMMANDS = {
     "synthesize": Entry("synthesize", "SynthesizeJob", "run_synthesize", "Label maps -> pictures."),
     "refine": Entry("refine", "RefineJob", "run_refine", "Rough label maps -> better pictures."),
     "mix": Entry("synthesize", "MixJob", "run_mix", "Layouts x styles -> pictures."),
+    "app": Entry("app", "AppJob", "run_app", "Draw in the browser."),
     "doctor": Entry("doctor", "DoctorJob", "run_doctor", "Say what runs on this machine, and why."),
 }
 PRIOR_COMMANDS = {

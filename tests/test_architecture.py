@@ -20,8 +20,9 @@ ROOMS = (
     {"encoding", "training"},
     {"synthesis", "refinement", "editing", "prior_figures"},
     {"baselines", "metrics"},
-    {"runs", "jobs", "presets"},
+    {"runs"},
     {"app"},
+    {"jobs", "presets"},
     {"cli"},
     {"__main__"},
 )

@@ -145,18 +145,18 @@ def fill_holes(ids: Ids, bad: NDArray[np.bool_]) -> Ids:
     return ids
 
 
-def snap(path: Path, classes: Classes | None) -> Ids:
+def snap(path: Path, classes: Classes | None, content: bytes | None = None) -> Ids:
     """Read a map that was blurred, resized or saved as JPEG, each pixel as the likeliest class.
 
     Colours become the nearest class colour, and masks of 0 and 255 become 0 and 1. In grey
     maps ids that are no class (or, without `classes`, rare ones) take the id of the nearest pixel
-    that is one. Returns [H,W] int64.
+    that is one. `content` as in `open_image`. Returns [H,W] int64.
 
     Raises:
         DataError: The file cannot be read.
         LabelError: It is of colours and there is no classes.json.
     """
-    rgb = np.asarray(open_image(path).convert("RGB")).astype(np.int64)
+    rgb = np.asarray(open_image(path, content).convert("RGB")).astype(np.int64)
     spread = int((rgb.max(axis=2) - rgb.min(axis=2)).max())
     if spread > 8:  # JPEG leaves a trace of colour in greys
         if classes is None:
@@ -177,6 +177,19 @@ def snap(path: Path, classes: Classes | None) -> Ids:
     else:
         sound = values[(values < classes.num_classes) | (values == IGNORE)]
     return fill_holes(ids, ~np.isin(ids, sound))
+
+
+def read_or_snap(path: Path, classes: Classes, content: bytes | None = None) -> Ids:
+    """Read a map as `read_label` does, and one that this refuses as `snap` does.
+
+    Raises:
+        DataError: The file cannot be read.
+        LabelError: No pixel is, or is near, a class.
+    """
+    try:
+        return read_label(path, classes, content)
+    except LabelError:
+        return snap(path, classes, content)
 
 
 def renamed(classes: Classes, names: Sequence[str]) -> Classes:

@@ -21,7 +21,7 @@ from fewshot_smis.jobs.base import (
     run_file,
 )
 from fewshot_smis.jobs.options import Job, opt
-from fewshot_smis.labelers import Labeler, label_samples, load_labeler
+from fewshot_smis.labelers import Labeler, label_samples, load_labeler, save_labeler
 from fewshot_smis.metrics.segmentation import consistency
 from fewshot_smis.runs import Run
 from fewshot_smis.training import Shots, train_encoder
@@ -82,6 +82,7 @@ def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
     run.save_inputs({"labeler": file, "prior": source})
     record_prior(run, source)
     labeler.classes.save(run.path / "classes.json")
+    save_labeler(labeler, run.path / "labeler.safetensors")  # for the maps of photographs
     encoder = new_encoder(job, labeler, prior).to(device)
     state = None
     checkpoint = run.latest_checkpoint()

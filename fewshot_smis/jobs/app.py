@@ -1,0 +1,117 @@
+"""`app`: a page to draw on, served from this machine."""
+
+import dataclasses
+import webbrowser
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+import torch
+
+from fewshot_smis.app.studio import Model, Studio
+from fewshot_smis.data import Classes, load_label_maps
+from fewshot_smis.data.files import read_json
+from fewshot_smis.jobs.base import DEMO, demo_model, pick_device
+from fewshot_smis.jobs.options import Job, opt
+from fewshot_smis.jobs.train import open_model
+from fewshot_smis.labelers import Labeler, load_labeler
+from fewshot_smis.perceptual import PerceptualDistance, load_perceptual
+from stylegan.errors import BackendError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+EXAMPLES = (
+    DEMO / "maps",
+    DEMO / "sparse" / "maps_landmarks",
+    DEMO / "sparse" / "maps_scribbles",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AppJob(Job):
+    """Draw in the browser: paint label maps, and watch the pictures follow.
+
+    The page is served to this machine alone, unless --host says otherwise.
+    """
+
+    makes_run: ClassVar[bool] = False
+
+    run: Path | None = opt(None, "Run of `train`; by default the embedded faces model.")
+    prior: Path | None = opt(None, "Generator file; by default the one trained with.")
+    host: str = opt("127.0.0.1", "Address to serve at; 0.0.0.0 lets the whole network in.")
+    port: int = opt(7860, "Port to serve at; 0 takes a free one.", min=0, max=65535)
+    waiting: int = opt(32, "Strokes that may wait before others are refused.", min=1)
+    perceptual: str = opt(
+        "lite0", "Perceptual distance for photographs.", choices=("lite0", "none")
+    )
+    browser: bool = opt(False, "Open the page in the browser.")
+
+
+def run_app(job: AppJob, _: None) -> dict[str, Any]:
+    """Serve the page until interrupted.
+
+    Raises:
+        BackendError: The server's packages are missing.
+    """
+    try:
+        import uvicorn
+
+        from fewshot_smis.app.desk import Desk
+        from fewshot_smis.app.server import Workshop, build_app
+    except ImportError as error:
+        raise BackendError(
+            f"the app needs {error.name}: pip install 'fewshot-smis[app]'"
+        ) from error
+    device = pick_device(job.device)
+    distance = load_perceptual(job.perceptual)
+    if isinstance(distance, torch.nn.Module):
+        distance = distance.to(device)
+    studio = open_studio(job.run or demo_model(), job.prior, device, distance)
+    desk = Desk(most_waiting=job.waiting)
+    hosts = LOOPBACK if job.host in LOOPBACK else ("*",)
+    app = build_app(Workshop({"first": studio}, desk), hosts)
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=job.host, port=job.port, log_level="warning", lifespan="off")
+    )
+    try:
+        with server.config.bind_socket() as socket:
+            address = f"http://{job.host}:{socket.getsockname()[1]}/"
+            click.echo(f"draw at {address} (Ctrl+C ends it)")
+            if job.browser:
+                webbrowser.open(address)
+            server.run(sockets=[socket])
+    finally:
+        desk.close()
+    return {"served": address}
+
+
+def open_studio(
+    run: Path,
+    prior: Path | None,
+    device: torch.device,
+    perceptual: PerceptualDistance | None,
+    name: str | None = None,
+) -> Studio:
+    """Open the run of a training, or the demo's model, to draw with."""
+    encoder, generator = open_model(run, prior, device)
+    classes = Classes.load(run / "classes.json")
+    title = name or ("synthetic faces" if run == demo_model() else run.name)
+    model = Model(
+        title, encoder, generator, classes, find_labeler(run, device), find_examples(classes)
+    )
+    return Studio(model, perceptual=perceptual)
+
+
+def find_labeler(run: Path, device: torch.device) -> Labeler | None:
+    """Return the labeler that a run was trained with, None if it is gone."""
+    file = run / "labeler.safetensors"
+    if not file.is_file() and (run / "inputs.json").is_file():
+        file = Path(read_json(run / "inputs.json").get("labeler", {}).get("path", file))
+    return load_labeler(file, device) if file.is_file() else None
+
+
+def find_examples(classes: Classes) -> tuple[tuple[str, torch.Tensor], ...]:
+    """Return the shipped maps of the same classes."""
+    for folder in EXAMPLES:
+        if Classes.load(folder / "classes.json") == classes:
+            return tuple(load_label_maps(folder, classes))
+    return ()
