@@ -42,11 +42,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from encoders import EncoderConfig, build_encoder, load_encoder
     from fewshot_smis.data import Classes, load_label_maps, load_pairs
+    from fewshot_smis.editing import edit, find_change
     from fewshot_smis.inversion import invert
     from fewshot_smis.labelers import fit_labeler, load_labeler
     from fewshot_smis.refinement import refine
     from fewshot_smis.synthesis import mix_styles, synthesize
     from fewshot_smis.training import train_encoder
+    from fewshot_smis.tuning import tune_prior
     from stylegan import load_generator as load_prior
     from stylegan.errors import FewshotError
     from stylegan.seeding import stream
@@ -58,6 +60,8 @@ _WHERE = {
     "EncoderConfig": ("encoders", "EncoderConfig"),
     "FewshotError": ("stylegan.errors", "FewshotError"),
     "build_encoder": ("encoders", "build_encoder"),
+    "edit": ("fewshot_smis.editing", "edit"),
+    "find_change": ("fewshot_smis.editing", "find_change"),
     "fit_labeler": ("fewshot_smis.labelers", "fit_labeler"),
     "invert": ("fewshot_smis.inversion", "invert"),
     "load_encoder": ("encoders", "load_encoder"),
@@ -70,6 +74,7 @@ _WHERE = {
     "stream": ("stylegan.seeding", "stream"),
     "synthesize": ("fewshot_smis.synthesis", "synthesize"),
     "train_encoder": ("fewshot_smis.training", "train_encoder"),
+    "tune_prior": ("fewshot_smis.tuning", "tune_prior"),
 }
 
 __all__ = [
@@ -77,6 +82,8 @@ __all__ = [
     "EncoderConfig",
     "FewshotError",
     "build_encoder",
+    "edit",
+    "find_change",
     "fit_labeler",
     "invert",
     "load_encoder",
@@ -89,6 +96,7 @@ __all__ = [
     "stream",
     "synthesize",
     "train_encoder",
+    "tune_prior",
 ]
 
 

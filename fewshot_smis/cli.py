@@ -34,6 +34,8 @@ COMMANDS = {
     "train": Entry("train", "TrainEncoderJob", "run_train", "Labeler -> mask encoder."),
     "synthesize": Entry("synthesize", "SynthesizeJob", "run_synthesize", "Label maps -> pictures."),
     "refine": Entry("refine", "RefineJob", "run_refine", "Rough label maps -> better pictures."),
+    "edit": Entry("edit", "EditJob", "run_edit", "Photograph, changed map -> edited photograph."),
+    "learn-edit": Entry("edit", "LearnEditJob", "run_learn_edit", "Keep an edit by name."),
     "mix": Entry("synthesize", "MixJob", "run_mix", "Layouts x styles -> pictures."),
     "app": Entry("app", "AppJob", "run_app", "Draw in the browser."),
     "doctor": Entry("doctor", "DoctorJob", "run_doctor", "Say what runs on this machine, and why."),

@@ -185,10 +185,10 @@ def inversion_steps(
     target = resize_image(images, size)
     if resume is None:
         spread, codes = w_spread(prior, gen), start_codes(target, prior, settings, gen)
-        search = _Search(codes, spread, settings, prior.num_ws, gen)
+        search = CodeSearch(codes, spread, settings, prior.num_ws, gen)
     else:
         codes = center.expand(len(images), _rows(prior, settings), -1).clone()
-        search = _Search(codes, center.new_ones(()), settings, prior.num_ws, gen)
+        search = CodeSearch(codes, center.new_ones(()), settings, prior.num_ws, gen)
         search.load_state(resume)
     while search.step < settings.steps:
         ws = search.ws
@@ -273,7 +273,7 @@ def learning_rate(settings: InversionSettings, step: int) -> float:
     return settings.lr * rise * (0.5 - 0.5 * math.cos(math.pi * left))
 
 
-class _Search:
+class CodeSearch:
     """What changes from step to step: codes, optimiser, random stream, the best so far."""
 
     def __init__(

@@ -210,6 +210,15 @@ def load_perceptual(name: str, weights: Path | str | None = None) -> PerceptualD
     return load_lpips(net, Path(weights))
 
 
+def load_identity_proxy(weights: Path | str | None = None) -> PerceptualDistance:
+    """Return lite0's distance at its deepest stride, a proxy for "is it the same person?".
+
+    It compares coarse, deep features of the whole picture. It is no face recogniser: it knows
+    things, not people, and hair counts as much as eyes. Errors are those of `load_perceptual`.
+    """
+    return Lite0Distance(Lite0Features(load_lite0(weights)), taps=(32,))
+
+
 def load_lpips(net: str, backbone: Path, heads: Path | None = None) -> LPIPS:
     """Return LPIPS with weights from files.
 

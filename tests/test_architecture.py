@@ -18,7 +18,7 @@ ROOMS = (
     {"inversion"},
     {"labelers"},
     {"encoding", "training"},
-    {"synthesis", "refinement", "editing", "prior_figures"},
+    {"synthesis", "refinement", "editing", "directions", "tuning", "walks", "prior_figures"},
     {"baselines", "metrics"},
     {"runs"},
     {"app"},

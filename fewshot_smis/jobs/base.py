@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,6 +107,17 @@ def progress(
     """Show a progress bar on standard error; an item counts as `scale` of the `unit`."""
     scaled = {"unit": unit, "unit_scale": scale} if scale > 1 else {"unit": unit}
     yield from tqdm(items, total=total, desc=text, dynamic_ncols=True, mininterval=0.5, **scaled)
+
+
+@contextmanager
+def counter(total: int, text: str) -> Iterator[Callable[..., None]]:
+    """Show a progress bar and yield what moves it on by one, called with anything."""
+    with tqdm(total=total, desc=text, dynamic_ncols=True, mininterval=0.5) as bar:
+
+        def tick(*_: Any) -> None:
+            bar.update()
+
+        yield tick
 
 
 def run_file(path: Path, name: str, what: str) -> Path:

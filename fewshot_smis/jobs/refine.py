@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fewshot_smis.codes import save_codes
 from fewshot_smis.data import Classes, sheets
@@ -14,7 +13,14 @@ from fewshot_smis.data.images import write_image
 from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import load_label_maps
 from fewshot_smis.encoding import encode
-from fewshot_smis.jobs.base import demo_model, labeler_of, pick_device, prior_of, record_prior
+from fewshot_smis.jobs.base import (
+    counter,
+    demo_model,
+    labeler_of,
+    pick_device,
+    prior_of,
+    record_prior,
+)
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.prior_figures import draw
 from fewshot_smis.jobs.synthesize import read_codes
@@ -62,10 +68,10 @@ def run_refine(job: RefineJob, run: Run) -> dict[str, Any]:
         ws = torch.cat([encode(label[None], encoder) for label in labels])
     else:
         ws = one_each(read_codes(job.codes, prior), len(labels), job.codes)
-    with tqdm(total=job.steps * -(-len(ws) // job.batch), desc="refine") as bar:
+    with counter(job.steps * -(-len(ws) // job.batch), "refine") as tick:
 
         def on_report(report: RefinementReport) -> None:
-            bar.update()
+            tick()
             if report.step % 20 == 1:
                 run.report({"step": report.step, "loss": report.loss.tolist()})
 
