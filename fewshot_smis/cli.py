@@ -4,6 +4,7 @@ A job's module is imported when its command is called, so that `--help` answers 
 """
 
 import importlib
+import importlib.metadata
 import json
 import logging
 import sys
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 
 import click
 
-from fewshot_smis.jobs.options import Job, job_options, resolve
-from stylegan.errors import ConfigError, FewshotError
+from fewshot_smis.jobs.options import CONTEXT, Job, UserErrors, job_options, resolve
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+TOOLS = "fewshot_smis.commands"
+"""The entry points whose click commands are listed beside our own, as those of tools/ are."""
 
 
 class Entry(NamedTuple):
@@ -71,7 +72,7 @@ LABELS_COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(UserErrors):
     """A group that imports a command's job only when the command is called."""
 
     def __init__(self, *args: Any, entries: dict[str, Entry], **kwargs: Any) -> None:
@@ -95,17 +96,40 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a FewshotError becomes one line and exit 1, or 2 for wrong usage."""
+
+class RootGroup(LazyGroup):
+    """The group of all commands: those of the table, and those that entry points name."""
+
+    @property
+    def tools(self) -> dict[str, importlib.metadata.EntryPoint]:
+        """The installed commands by name; none takes the name of one in the table."""
+        points = sorted(importlib.metadata.entry_points(group=TOOLS))
+        return {point.name: point for point in points if point.name not in self.entries}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the table, of the subgroups, then of the tools."""
+        return [*super().list_commands(ctx), *self.tools]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Build or import the command of that name, or return None."""
+        known = super().get_command(ctx, name)
+        if known is not None or name not in self.tools:
+            return known
         try:
-            return super().invoke(ctx)
-        except ConfigError as error:
-            raise click.UsageError(str(error)) from error
-        except FewshotError as error:
-            raise click.ClickException(str(error)) from error
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{where}{error.strerror or error}") from error
+            command: click.Command = self.tools[name].load()
+        except (ImportError, AttributeError) as error:
+            where = self.tools[name].value
+            raise click.ClickException(f"{name}: {where} cannot be loaded ({error})") from error
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the tools apart, importing none."""
+        super().format_commands(ctx, formatter)
+        if self.tools:
+            with formatter.section("Tools"):
+                formatter.write_dl(
+                    [(name, f"From {point.module}.") for name, point in self.tools.items()]
+                )
 
 
 def build_command(label: str, name: str, entries: dict[str, Entry]) -> click.Command:
@@ -145,7 +169,7 @@ def plan(job: Job, label: str) -> str:
     return f"{json.dumps(job.to_dict(), indent=2)}\nwould write to {place}"
 
 
-@click.group(cls=LazyGroup, entries=COMMANDS, context_settings=CONTEXT)
+@click.group(cls=RootGroup, entries=COMMANDS, context_settings=CONTEXT)
 @click.version_option(package_name="fewshot-smis")
 def main() -> None:
     """Turn drawings into photographs of a domain, from one to five labelled pictures.

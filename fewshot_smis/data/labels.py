@@ -222,6 +222,12 @@ def read_label(path: Path | str, classes: Classes | None, content: bytes | None 
     return ids
 
 
+def _widest(planes: Tensor, radius: int) -> Tensor:
+    """Return the largest of `planes` [N,C,H,W] within `radius` pixels, by rows, then by columns."""
+    rows = F.max_pool2d(planes, (1, 2 * radius + 1), stride=1, padding=(0, radius))
+    return F.max_pool2d(rows, (2 * radius + 1, 1), stride=1, padding=(radius, 0))
+
+
 def looks_sparse(maps: Iterable[Ids]) -> bool:
     """Tell whether maps of ids [H,W] hold marks on an unknown ground rather than filled regions.
 
@@ -231,7 +237,7 @@ def looks_sparse(maps: Iterable[Ids]) -> bool:
     for ids in maps:
         marked = torch.from_numpy((ids != 0) & (ids != IGNORE)).float()[None, None]
         radius = max(round(SPARSE_RADIUS * min(ids.shape)), 1)
-        core = 1 - F.max_pool2d(1 - marked, 2 * radius + 1, stride=1, padding=radius)
+        core = 1 - _widest(1 - marked, radius)
         shares.append(float(marked.mean()))
         left.append(float(core.sum() / marked.sum().clamp(min=1)))
     share, thick = np.mean(shares), np.mean(left)

@@ -11,7 +11,25 @@ from typing import Any, ClassVar
 
 import click
 
-from stylegan.errors import ConfigError
+from stylegan.errors import ConfigError, FewshotError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class UserErrors(click.Group):
+    """A group whose commands print a user's mistake in one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a FewshotError becomes one line and exit 1, or 2 for wrong usage."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        except FewshotError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{where}{error.strerror or error}") from error
 
 
 def opt(

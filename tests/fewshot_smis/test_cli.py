@@ -1,6 +1,8 @@
 """Every command runs in process from fixture to run directory, stops, resumes, and says no."""
 
+import importlib.metadata
 import json
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,14 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from fewshot_smis.cli import COMMANDS, FACES_COMMANDS, LABELS_COMMANDS, PRIOR_COMMANDS, main
+from fewshot_smis.cli import (
+    COMMANDS,
+    FACES_COMMANDS,
+    LABELS_COMMANDS,
+    PRIOR_COMMANDS,
+    TOOLS,
+    main,
+)
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, load_pairs
 from stylegan import load_generator, save_generator
@@ -290,6 +299,22 @@ def test_help_of_every_command_and_dry_run_write_nothing(tmp_path: Path) -> None
     text = call("demo", "--dry-run", "--out", out).output
     assert "would write to" in text
     assert not out.exists()
+
+
+def test_commands_of_entry_points_are_listed_and_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        EntryPoint("landmarks", "tools.landmarks:main", TOOLS),
+        EntryPoint("broken", "tools.no_such_module:main", TOOLS),
+        EntryPoint("train", "tools.landmarks:main", TOOLS),  # our own command keeps its name
+    ]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: EntryPoints(points))
+    listed = call("--help").output.split("Tools:")[1]
+    assert "landmarks  From tools.landmarks." in listed
+    assert "train" not in listed
+    assert "compare" in call("landmarks", "--help").output
+    assert "no face" not in call("landmarks", "label", "nowhere", "--out", "x", code=1).output
+    assert "--labeler" in call("train", "--help").output
+    assert "broken: tools.no_such_module:main cannot be loaded" in call("broken", code=1).output
 
 
 BAD = [

@@ -1,126 +1,108 @@
-"""Landmark errors by arithmetic; the detector on renders, where it is installed; its absence."""
+"""The landmark commands: photographs become pairs, odd ones are told, errors are measured."""
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
-from fewshot_smis.data import write_image
-from stylegan.errors import BackendError, DataError, ShapeError
+from fewshot_smis.data import load_pairs, write_image
+from tests.tools.faces import face_points, stub_detector
 from tools import landmarks
-from tools.landmarks import Match, detect, landmark_errors, main, packaged_predictor, summarize
+from tools.detectors import DETECTORS
+from tools.landmark_maps import read_points
+from tools.landmarks import main
 
 
-def exact_points() -> np.ndarray:
-    """Any 68 points whose outer eye corners are 50 pixels apart."""
-    points = np.random.default_rng(0).uniform(40, 60, (68, 2))
-    points[36], points[45] = (20, 30), (60, 60)
-    return points
+def call(*args: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == code, result.output
+    return result
 
 
-def test_errors_are_distances_over_the_outer_eye_distance() -> None:
-    exact = exact_points()
-    shift = np.zeros((68, 2))
-    shift[10], shift[20] = (3, 4), (0, -10)
-    errors = landmark_errors(exact + shift, exact)
-    assert errors[10] == pytest.approx(0.1)
-    assert errors[20] == pytest.approx(0.2)
-    assert np.count_nonzero(errors) == 2
-    larger = landmark_errors(3 * (exact + shift), 3 * exact)  # the size does not matter
-    np.testing.assert_allclose(larger, errors)
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A face, two faces, none, and a head turned away; brightness tells the stub which."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, name in enumerate(("one", "two", "none", "turned")):
+        write_image(folder / f"{name}.png", np.full((90, 120, 3), number, np.uint8))
+    return folder
 
 
-def test_points_that_cannot_be_measured_are_refused() -> None:
-    exact = exact_points()
-    with pytest.raises(ShapeError, match=r"landmarks are \[68, 2\], not \[70, 2\]"):
-        landmark_errors(np.zeros((70, 2)), exact)
-    with pytest.raises(DataError, match="eye corners"):
-        landmark_errors(exact, np.zeros((68, 2)))
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    turned = face_points((60, 45), 30)
+    turned[30, 0] += 14
+    small, large = face_points((20, 45), 20), face_points((70, 45), 30)
+    faces = {0: [face_points((60, 45), 30)], 1: [small, large], 2: [], 3: [turned]}
+    monkeypatch.setattr(landmarks, "open_detector", stub_detector(faces))
+    return lambda: None
 
 
-def test_regions_cover_each_point_once() -> None:
-    covered = [i for part in landmarks.REGIONS.values() for i in range(68)[part]]
-    assert covered == list(range(68))
+@pytest.mark.usefixtures("stubbed")
+def test_photographs_become_pairs_and_odd_ones_are_named(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    result = call("label", photos, "--out", out, "--points", "70")
+    assert "two.png: 2 faces; the largest is labelled" in result.output
+    assert "none.png: no face found; it may be in profile" in result.output
+    assert "turned.png: turned to the right by more than 40 degrees" in result.output
+    assert "/one.png:" not in result.output
+    assert f"3 of 4 photographs are labelled: {out}" in result.output
+
+    pairs = load_pairs(out)
+    assert pairs.names == ["one", "turned", "two"]
+    assert pairs.classes.num_classes == 71
+    assert pairs.classes.sparse
+    stated = json.loads((out / "landmarks.json").read_text())
+    assert set(stated) == set(pairs.names)
+    assert np.array(stated["two"]).shape == (70, 2)
+    np.testing.assert_allclose(stated["two"][:68], face_points((70, 45), 30))
+    found = read_points(pairs.pairs[0].label.numpy(), 70)
+    known = np.isfinite(found).all(1)
+    assert known.sum() > 50
+    assert np.abs(found - np.array(stated["one"]))[known].max() <= 0.5
+    assert (out / "overlays.png").stat().st_size > 0
 
 
-def test_summary_tells_misses_regions_and_common_shifts() -> None:
-    exact = exact_points()
-    picture = np.zeros((8, 8, 3), np.uint8)
-    shift = np.zeros((68, 2))
-    shift[landmarks.REGIONS["brows"]] = (0, -5)
-    matches = [
-        Match("a", picture, exact, exact + shift),
-        Match("b", picture, exact, exact - shift),
-        Match("c", picture, exact, None),
-        Match("d", picture, exact, exact + shift),
-    ]
-    facts = summarize(matches)
-    assert facts["pictures"] == 4
-    assert facts["hit_rate"] == 0.75
-    assert facts["brows_percent"] == 10
-    assert facts["jaw_percent"] == facts["mouth_percent"] == 0
-    assert facts["mean_percent"] == facts["median_percent"] == pytest.approx(100 / 68, abs=0.01)
-    assert facts["offset_percent"]["brows"] == pytest.approx([0, -10 / 3], abs=0.01)
-    assert summarize(matches[2:3]) == {"pictures": 1, "hit_rate": 0.0}
+@pytest.mark.usefixtures("stubbed")
+def test_pairs_can_be_made_where_the_photographs_are(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pairs"
+    call("label", photos / "one.png", "--out", out)
+    before = (out / "images" / "one.png").read_bytes()
+    call("label", out, "--out", out)
+    assert (out / "images" / "one.png").read_bytes() == before
+    assert load_pairs(out).classes.num_classes == 69
 
 
-def test_missing_packages_are_named_with_the_fix(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    picture = np.zeros((8, 8, 3), np.uint8)
-    with monkeypatch.context() as patch:
-        patch.setattr(landmarks.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(BackendError, match=r"pip install 'fewshot-smis\[faces\]'.*--predictor"):
-            detect(picture)
-    monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(BackendError, match=r"dlib.*pip install 'fewshot-smis\[faces\]'"):
-        detect(picture, tmp_path / "other.dat")
+@pytest.mark.usefixtures("stubbed")
+def test_photographs_that_give_nothing_are_an_error(photos: Path, tmp_path: Path) -> None:
+    result = call("label", photos / "none.png", "--out", tmp_path / "out", code=1)
+    assert "Error: no face in any of the photographs" in result.output
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "more").mkdir()
+    write_image(tmp_path / "more" / "one.jpg", np.zeros((9, 9, 3), np.uint8))
+    result = call("label", photos, tmp_path / "more", "--out", tmp_path / "out", code=1)
+    assert "are named 'one'; rename one" in result.output
+    assert call("label", photos, code=2).output.count("--out") >= 1
+    result = call("label", photos, "--out", tmp_path, "--detector", "eyes", code=2)
+    assert all(name in result.output for name in DETECTORS)
 
 
-def test_only_pictures_are_searched() -> None:
-    with pytest.raises(ShapeError, match=r"uint8 \[H,W,3\], not uint8 \(8, 8\)"):
-        detect(np.zeros((8, 8), np.uint8))
-
-
-def test_a_file_that_is_no_predictor_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("dlib", reason="needs dlib-bin (extra `faces`)")
-    with pytest.raises(DataError, match=r"none.dat: not a predictor of dlib"):
-        detect(np.zeros((8, 8, 3), np.uint8), tmp_path / "none.dat")
-
-
-def test_a_rendered_face_is_found_where_it_is(tmp_path: Path) -> None:
-    pytest.importorskip("dlib", reason="needs dlib-bin (extra `faces`)")
-    pytest.importorskip("numba", reason="needs numba (extra `synth`)")
-    try:
-        packaged_predictor()
-    except BackendError as error:
-        pytest.skip(str(error))
-    from fewshot_smis.faces import render_folder
-
-    folder = tmp_path / "faces"
-    render_folder(folder, 2, 160, seed=1)
-    blank = folder / "images" / "blank.png"
-    write_image(blank, np.full((96, 128, 3), 128, np.uint8))
-    exact = json.loads((folder / "landmarks.json").read_text())
-    exact["blank"] = exact["000000"]
-    (folder / "landmarks.json").write_text(json.dumps(exact))
-
-    found = {match.name: match.found for match in landmarks.match_folder(folder)}
-    assert found["blank"] is None
-    for name in ("000000", "000001"):
-        assert found[name] is not None
-        assert landmark_errors(found[name], np.array(exact[name])).mean() < 0.1
-
-    sheet = tmp_path / "sheet.png"
-    result = CliRunner().invoke(main, ["compare", str(folder), "--sheet", str(sheet)])
-    assert result.exit_code == 0, result.output
-    assert "hit_rate: 0.667" in result.output
+@pytest.mark.usefixtures("stubbed")
+def test_found_points_are_compared_with_landmark_maps(photos: Path, tmp_path: Path) -> None:
+    out, sheet = tmp_path / "pairs", tmp_path / "sheet.png"
+    call("label", photos / "one.png", "--out", out)
+    for name in ("landmarks.json", "maps"):  # from the points themselves, then from the maps
+        result = call("compare", out, "--each", "--sheet", sheet)
+        mean = float(result.output.split("one: mean ")[1].split(" %")[0])
+        assert mean < 2, name  # maps state points to half a pixel
+        assert "hit_rate: 1.0" in result.output
+        (out / "landmarks.json").unlink(missing_ok=True)
+    assert "over" not in result.output
     assert sheet.stat().st_size > 0
-
-    blank.rename(folder / "images" / "stranger.png")
-    result = CliRunner().invoke(main, ["compare", str(folder)])
-    assert result.exit_code == 1
-    assert "landmarks.json: names no 'stranger'" in result.output
+    write_image(out / "images" / "stranger.png", np.zeros((90, 120, 3), np.uint8))
+    assert "states no landmarks for 'stranger.png'" in call("compare", out, code=1).output
+    assert "no landmarks.json and no labels/" in call("compare", photos, code=1).output
