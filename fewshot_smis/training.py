@@ -71,12 +71,9 @@ class PseudoPairs(NamedTuple):
         Of a labeler that drops a share of the samples, the most disputed ones are left out.
         """
         ws = self._codes(math.ceil(num / (1 - self.labeler.drop)), gen)
-        feats = self.prior.synthesis(
-            ws,
-            noise_mode="random",
-            feature_resolutions=self.labeler.resolutions,
-            generator=gen,
-        ).feats
+        feats = self.prior.synthesis.features(
+            ws, self.labeler.resolutions, noise_mode="random", generator=gen
+        )
         label = self.labeler(feats, (size, size))
         if len(ws) > num:
             dispute = self.labeler.disputes(feats).mean(dim=(1, 2))

@@ -4,7 +4,8 @@
 training and synthesis take any of them.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.layers import MappingNetwork
+from stylegan.seeding import Source
 
 NOISE_MODES = ("const", "none", "random")
 _Config = TypeVar("_Config", bound="PriorConfig")
@@ -58,7 +60,8 @@ class Synthesis(nn.Module):
     """ws [N, num_ws, w_dim] -> Rendering.
 
     `block_resolutions` are the sizes whose features can be asked for, and `layer_resolutions` the
-    size that each of the `num_ws` styles drives.
+    size that each of the `num_ws` styles drives. Where no picture is wanted, `features` draws no
+    further than the largest size asked for.
     """
 
     def __init__(self, config: PriorConfig) -> None:
@@ -66,6 +69,29 @@ class Synthesis(nn.Module):
         self.num_ws, self.w_dim = config.num_ws, config.w_dim
         self.block_resolutions: list[int] = []
         self.layer_resolutions: tuple[int, ...] = ()
+
+    def features(
+        self,
+        ws: Tensor,
+        resolutions: Iterable[int],
+        noise_mode: str = "const",
+        generator: Source | None = None,
+    ) -> dict[int, Tensor]:
+        """Return {resolution: features [N, C, h, w]} without drawing the picture.
+
+        Arguments, values and errors are those of a call with these `feature_resolutions`, but no
+        random noise is drawn for layers beyond the largest size.
+        """
+        wanted = set(resolutions)
+        self.check(ws, noise_mode, wanted)
+        sizes = self._sizes(ws, noise_mode, generator, max(wanted, default=0))
+        return {res: x for res, x in sizes if res in wanted}
+
+    def _sizes(
+        self, ws: Tensor, noise_mode: str, gen: Source | None, largest: float = math.inf
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield each size up to `largest` px and its features, the last ones it has."""
+        raise NotImplementedError
 
     def check(self, ws: Tensor, noise_mode: str, wanted: set[int]) -> None:
         """Refuse codes of another network, unknown noise modes and sizes it does not have.

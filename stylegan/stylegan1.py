@@ -5,7 +5,7 @@ constant), the second convolves once more. Weights are scaled by sqrt(2 / fan_in
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -235,18 +235,26 @@ class SynthesisNetwork(Synthesis):
         top = len(self.block_resolutions) - 1
         if not 0 <= level <= top:
             raise ConfigError(f"level of detail {level:g}; this network has 0 to {top}")
-        x, img = None, ws.new_zeros([])
-        feats: dict[int, Tensor] = {}
-        for i, res in enumerate(self.block_resolutions):
-            first, second = getattr(self, f"layer{2 * i}"), getattr(self, f"layer{2 * i + 1}")
-            x = first(x, ws[:, 2 * i], noise_mode, generator)
-            x = second(x, ws[:, 2 * i + 1], noise_mode, generator)
+        img, feats = ws.new_zeros([]), {}
+        for i, (res, x) in enumerate(self._sizes(ws, noise_mode, generator)):
             if res in wanted:
                 feats[res] = x
             share = max(0.0, 1 - abs(top - i - level))  # of this size's output in the picture
             if share:
                 img = img + share * _enlarged(getattr(self, f"output{i}")(x), 2 ** (top - i))
         return Rendering(img.float(), feats)
+
+    def _sizes(
+        self, ws: Tensor, noise_mode: str, gen: Source | None, largest: float = math.inf
+    ) -> Iterator[tuple[int, Tensor]]:
+        x = None
+        for i, res in enumerate(self.block_resolutions):
+            if res > largest:
+                return
+            first, second = getattr(self, f"layer{2 * i}"), getattr(self, f"layer{2 * i + 1}")
+            x = first(x, ws[:, 2 * i], noise_mode, gen)
+            x = second(x, ws[:, 2 * i + 1], noise_mode, gen)
+            yield res, x
 
 
 def _enlarged(img: Tensor, scale: int) -> Tensor:

@@ -4,7 +4,7 @@ Parameter names are those of NVIDIA's PyTorch code, so that its state dicts load
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
@@ -157,7 +157,7 @@ class ToRGBLayer(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: constant or upsampling convolution, convolution, to-RGB."""
+    """One resolution: `forward` advances the features, `paint` the picture."""
 
     resample_filter: Tensor
 
@@ -184,7 +184,6 @@ class SynthesisBlock(nn.Module):
         self.conv1 = SynthesisLayer(
             out, out, config.w_dim, size, conv_clamp=clamp, resample_filter=taps
         )
-        self.num_conv = 1 if self.is_first else 2
         if self.is_last or config.architecture == "skip":
             self.torgb = ToRGBLayer(out, config.img_channels, config.w_dim, conv_clamp=clamp)
         if not self.is_first and config.architecture == "resnet":
@@ -193,43 +192,39 @@ class SynthesisBlock(nn.Module):
             )
 
     def forward(
-        self,
-        x: Tensor | None,
-        img: Tensor | None,
-        ws: Sequence[Tensor],
-        noise_mode: str,
-        gen: Source | None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Advance features and picture by one resolution.
+        self, x: Tensor | None, ws: Sequence[Tensor], noise_mode: str, gen: Source | None
+    ) -> Tensor:
+        """Return the features [N, C, H, W] of this size.
 
         Args:
             x: Features of the block below [N, C, H/2, W/2]; None in the first block.
-            img: Picture so far [N, img_channels, H/2, W/2], or None.
-            ws: One style [N, w_dim] a layer: the convolutions', then the to-RGB's.
+            ws: One style [N, w_dim] a convolution.
             noise_mode: "const", "none" or "random".
             gen: Source of random noise.
-
-        Returns:
-            Features [N, C, H, W], and the picture at this size, or None where there is none yet.
         """
-        style = iter(ws)
         if self.is_first or x is None:
-            x = self.const.unsqueeze(0).repeat(ws[0].shape[0], 1, 1, 1)
+            x = self.const.unsqueeze(0).repeat(len(ws[0]), 1, 1, 1)
             x = x.contiguous(memory_format=torch.channels_last)
-            x = self.conv1(x, next(style), noise_mode, gen)
-        elif self.architecture == "resnet":
+            return self.conv1(x, ws[0], noise_mode, gen)
+        if self.architecture == "resnet":
             y = self.skip(x, gain=math.sqrt(0.5))
-            x = self.conv0(x, next(style), noise_mode, gen)
-            x = y + self.conv1(x, next(style), noise_mode, gen, gain=math.sqrt(0.5))
-        else:
-            x = self.conv0(x, next(style), noise_mode, gen)
-            x = self.conv1(x, next(style), noise_mode, gen)
+            x = self.conv0(x, ws[0], noise_mode, gen)
+            return y + self.conv1(x, ws[1], noise_mode, gen, gain=math.sqrt(0.5))
+        x = self.conv0(x, ws[0], noise_mode, gen)
+        return self.conv1(x, ws[1], noise_mode, gen)
+
+    def paint(self, img: Tensor | None, x: Tensor, w: Tensor) -> Tensor | None:
+        """Return the picture at this size, None where there is none yet.
+
+        `img` is the picture so far, at half the size, or None; `x` the features of this size, and
+        `w` [N, w_dim] the style of to-RGB.
+        """
         if img is not None:
             img = upsample2d(img, self.resample_filter)
-        if self.is_last or self.architecture == "skip":
-            y = self.torgb(x, next(style)).float()
-            img = y if img is None else img + y
-        return x, img
+        if not (self.is_last or self.architecture == "skip"):
+            return img
+        y = self.torgb(x, w).float()
+        return y if img is None else img + y
 
 
 class SynthesisNetwork(Synthesis):
@@ -270,16 +265,23 @@ class SynthesisNetwork(Synthesis):
         """
         wanted = set(feature_resolutions)
         self.check(ws, noise_mode, wanted)
-        layers = ws.unbind(dim=1)
-        x, img, at = None, None, 0
-        feats = {}
-        for res in self.block_resolutions:
-            block: SynthesisBlock = getattr(self, f"b{res}")
-            x, img = block(x, img, layers[at : at + block.num_conv + 1], noise_mode, generator)
-            at += block.num_conv
+        img, feats = None, {}
+        for i, (res, x) in enumerate(self._sizes(ws, noise_mode, generator)):
+            img = getattr(self, f"b{res}").paint(img, x, ws[:, 2 * i + 1])
             if res in wanted:
                 feats[res] = x
         return Rendering(cast(Tensor, img), feats)  # the last block always has a to-RGB
+
+    def _sizes(
+        self, ws: Tensor, noise_mode: str, gen: Source | None, largest: float = math.inf
+    ) -> Iterator[tuple[int, Tensor]]:
+        styles, x = ws.unbind(dim=1), None
+        for i, res in enumerate(self.block_resolutions):
+            if res > largest:
+                return
+            block: SynthesisBlock = getattr(self, f"b{res}")
+            x = block(x, styles[max(2 * i - 1, 0) : 2 * i + 1], noise_mode, gen)
+            yield res, x
 
 
 class Generator(Prior):

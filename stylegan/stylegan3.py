@@ -6,7 +6,7 @@ of NVIDIA's PyTorch code, so that its state dicts load as they are.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -265,6 +265,12 @@ class SynthesisLayer(nn.Module):
         )
 
 
+def without_margin(x: Tensor, grid: Grid) -> Tensor:
+    """Cut the samples of `x` [N,C,size,size] that lie in the picture, [N,C,rate,rate]."""
+    edge = (grid.size - grid.rate) // 2
+    return x[:, :, edge : edge + grid.rate, edge : edge + grid.rate]
+
+
 class SynthesisNetwork(Synthesis):
     """ws [N, num_ws, w_dim] -> Rendering."""
 
@@ -325,16 +331,31 @@ class SynthesisNetwork(Synthesis):
             raise ShapeError(
                 f"the transform is {list(transform.shape)}; expected [3, 3] or [{len(ws)}, 3, 3]"
             )
+        feats = {}
+        for layer, grid, x in self._layers(ws, transform):
+            if grid.rate in wanted and not layer.is_torgb:
+                feats[grid.rate] = without_margin(x, grid)
+        return Rendering(x.float() * self.output_scale, feats)
+
+    def _sizes(
+        self, ws: Tensor, noise_mode: str, gen: Source | None, largest: float = math.inf
+    ) -> Iterator[tuple[int, Tensor]]:
+        for layer, grid, x in self._layers(ws, None, largest):
+            if not layer.is_torgb:
+                yield grid.rate, without_margin(x, grid)
+
+    def _layers(
+        self, ws: Tensor, transform: Tensor | None, largest: float = math.inf
+    ) -> Iterator[tuple[SynthesisLayer, Grid, Tensor]]:
+        """Yield each layer whose rate is at most `largest`, its grid and its output."""
         first, *styles = ws.unbind(dim=1)
         x = self.input(first, transform)
-        feats = {}
         for name, grid, w in zip(self.layer_names, self.grids, styles, strict=True):
+            if grid.rate > largest:
+                return
             layer: SynthesisLayer = getattr(self, name)
             x = layer(x, w)
-            if grid.rate in wanted and not layer.is_torgb:
-                edge = (grid.size - grid.rate) // 2
-                feats[grid.rate] = x[:, :, edge : edge + grid.rate, edge : edge + grid.rate]
-        return Rendering(x.float() * self.output_scale, feats)
+            yield layer, grid, x
 
 
 class StyleGAN3(Prior):

@@ -55,7 +55,7 @@ class Labeler(nn.Module):
     def forward(self, feats: dict[int, Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Return the label maps [N,h,w] int64 on the feature grid, or at `size`.
 
-        `feats` is what `prior.synthesis(ws, feature_resolutions=self.resolutions)` gives. Scores
+        `feats` is what `prior.synthesis.features(ws, self.resolutions)` gives. Scores
         are brought to `size`, not labels, except for sparse marks and the reference's numerics,
         which are sampled. The lowest id wins among equals.
         """

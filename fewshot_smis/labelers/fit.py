@@ -138,7 +138,7 @@ def _features(
     """Return the features [N,C,h,w] float32 of each size; with `gen` under random noise."""
     noise = "const" if gen is None else "random"
     parts = [
-        prior.synthesis(w, noise, feature_resolutions=resolutions, generator=gen).feats
+        prior.synthesis.features(w, resolutions, noise_mode=noise, generator=gen)
         for w in torch.split(ws, batch)
     ]
     return {r: torch.cat([part[r].float() for part in parts]) for r in resolutions}

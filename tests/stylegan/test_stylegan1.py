@@ -110,6 +110,7 @@ def test_features_styles_and_errors():
     ws = G.mapping(torch.randn(2, 5), c)
     out = G.synthesis(ws, feature_resolutions=(8, 16))
     assert {r: f.shape for r, f in out.feats.items()} == {8: (2, 6, 8, 8), 16: (2, 4, 16, 16)}
+    assert torch.equal(G.synthesis.features(ws, (8,))[8], out.feats[8])
     scale, shift = G.synthesis.layer3.affine(ws[:, 3]).chunk(2, dim=1)
     torch.testing.assert_close(out.feats[8].mean(dim=(2, 3)), shift, rtol=1e-4, atol=1e-5)
     spread = out.feats[8].std(dim=(2, 3), correction=0)

@@ -35,6 +35,22 @@ def test_styles_of_later_layers_do_not_reach_earlier_features() -> None:
     assert not torch.equal(a.feats[16], b.feats[16])
 
 
+@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
+def test_features_alone_draw_no_further_than_their_size(architecture: str) -> None:
+    G = tiny(architecture=architecture)
+    G.synthesis.b8.conv0.noise_strength.data.fill_(1.0)
+    ws = G.mapping(torch.randn(2, 5))
+    gens = [torch.Generator().manual_seed(1) for _ in range(2)]
+    whole = G.synthesis(ws, "random", (4, 8), gens[0]).feats
+    G.synthesis.b16.register_forward_pre_hook(lambda *_: pytest.fail("drawn too far"))
+    alone = G.synthesis.features(ws, (4, 8), "random", gens[1])
+    assert whole.keys() == alone.keys() == {4, 8}
+    assert all(torch.equal(whole[r], alone[r]) for r in whole)
+    assert G.synthesis.features(ws, ()) == {}
+    with pytest.raises(ShapeError, match=r"no features of \[64\] px"):
+        G.synthesis.features(ws, (64,))
+
+
 def test_noise_modes() -> None:
     G = tiny()
     for layer in (G.synthesis.b8.conv0, G.synthesis.b16.conv1):

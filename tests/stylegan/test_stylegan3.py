@@ -112,6 +112,7 @@ def test_features_cover_the_picture_at_their_rate(radial):
     out = G.synthesis(ws, feature_resolutions=(16, 32))
     assert out.img.shape == (2, 3, 32, 32)
     assert {r: f.shape for r, f in out.feats.items()} == {16: (2, 8, 16, 16), 32: (2, 4, 32, 32)}
+    assert torch.equal(G.synthesis.features(ws, (16,))[16], out.feats[16])
     assert len(G.synthesis.layer_resolutions) == G.num_ws
     with pytest.raises(ShapeError, match=r"no features of \[8\] px"):
         G.synthesis(ws, feature_resolutions=(8,))
