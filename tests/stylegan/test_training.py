@@ -13,7 +13,7 @@ from stylegan.augment import AdaptiveStrength, Augment
 from stylegan.critic import Augmentation, Critic
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError
 from stylegan.objective import path_lengths, r1_penalty
-from stylegan.precision import resolve_precision
+from stylegan.precision import cpu_has_bfloat16, resolve_precision
 from stylegan.seeding import stream
 from stylegan.training import PriorTrainer, epoch_order, train_prior
 
@@ -215,3 +215,18 @@ def test_precision_names_are_checked_and_auto_is_float32_without_hardware(
     assert resolve_precision("auto", "cpu") == torch.bfloat16
     with pytest.raises(ConfigError, match="unknown precision 'half'"):
         resolve_precision("half", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("facts", "fast"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16 amx_bf16", True),
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16", False),
+        ("vendor_id : AuthenticAMD\nflags : avx512_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx2", False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_gain_by_it(facts, fast, tmp_path):
+    (tmp_path / "cpuinfo").write_text(facts)
+    assert cpu_has_bfloat16(tmp_path / "cpuinfo") == fast
+    assert not cpu_has_bfloat16(tmp_path / "none")
