@@ -37,7 +37,8 @@ COMMANDS = {
     "refine": Entry("refine", "RefineJob", "run_refine", "Rough label maps -> better pictures."),
     "edit": Entry("edit", "EditJob", "run_edit", "Photograph, changed map -> edited photograph."),
     "learn-edit": Entry("edit", "LearnEditJob", "run_learn_edit", "Keep an edit by name."),
-    "mix": Entry("synthesize", "MixJob", "run_mix", "Layouts x styles -> pictures."),
+    "mix": Entry("mix", "MixJob", "run_mix", "Layouts x styles -> pictures, or a film."),
+    "walk": Entry("mix", "WalkJob", "run_walk", "Film a class of a map as it grows."),
     "app": Entry("app", "AppJob", "run_app", "Draw in the browser."),
     "doctor": Entry("doctor", "DoctorJob", "run_doctor", "Say what runs on this machine, and why."),
 }

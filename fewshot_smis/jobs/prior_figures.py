@@ -231,7 +231,8 @@ def run_interpolate(job: InterpolateJob, run: Run) -> dict[str, Any]:
         [seed_codes(walk, prior, truncation_psi=job.psi, label=job.label) for walk in walks], dim=1
     )  # [keys,walks,L,D]
     ws = interpolate(keys, job.frames, loop=job.loop)  # [F,walks,L,D]
-    shots = progress(film_frames(ws, prior, job), len(ws), "film")
+    pictures = film_frames(ws, prior, shape=(job.rows, job.columns), cell=job.cell, batch=job.batch)
+    shots = progress(pictures, len(ws), "film")
     write_film(film, shots, fps=job.fps)
     pictures = iter(draw(keys.transpose(0, 1).flatten(0, 1), prior, job.batch))
     rows = [[next(pictures) for _ in walk] for walk in walks]
@@ -241,12 +242,17 @@ def run_interpolate(job: InterpolateJob, run: Run) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def film_frames(ws: Tensor, prior: Prior, job: InterpolateJob) -> Iterator[UInt8]:
-    """Draw codes [F,walks,L,D] as frames, the walks of each laid out in rows and columns."""
-    for part in torch.split(ws, max(job.batch // ws.shape[1], 1)):
+def film_frames(
+    ws: Tensor, prior: Prior, *, shape: tuple[int, int], cell: int, batch: int
+) -> Iterator[UInt8]:
+    """Draw codes [F,walks,L,D] as frames, the walks of each laid out in `shape` rows and columns.
+
+    Pictures whose side is below `cell` are enlarged; `batch` are drawn at once.
+    """
+    rows, columns = shape
+    for part in torch.split(ws, max(batch // ws.shape[1], 1)):
         img = to_uint8(prior.synthesis(part.flatten(0, 1)).img)  # [f * walks,H,W,3]
-        tiles = img.reshape(len(part), job.rows, job.columns, *img.shape[1:])
+        tiles = img.reshape(len(part), rows, columns, *img.shape[1:])
         for tile in tiles.transpose(0, 1, 3, 2, 4, 5):  # [rows,H,columns,W,3]
             height, width = tile.shape[0] * tile.shape[1], tile.shape[2] * tile.shape[3]
-            least = job.cell * min(job.rows, job.columns)
-            yield sheets.magnify(tile.reshape(height, width, 3), least)
+            yield sheets.magnify(tile.reshape(height, width, 3), cell * min(rows, columns))

@@ -1,10 +1,9 @@
-"""`synthesize` and `mix`: label maps -> pictures, many styles each; styles across layers."""
+"""`synthesize`: label maps -> pictures, many styles each."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import load_label_maps
 from fewshot_smis.jobs.base import (
     demo_model,
-    open_prior,
     pick_device,
     prior_of,
     progress,
@@ -25,7 +23,7 @@ from fewshot_smis.jobs.base import (
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.train import open_model
 from fewshot_smis.runs import Run
-from fewshot_smis.synthesis import mix_styles, sample_styles, synthesize
+from fewshot_smis.synthesis import sample_styles, synthesize
 from stylegan import Prior
 from stylegan.seeding import stream
 
@@ -88,48 +86,3 @@ def read_codes(path: Path, prior: Prior) -> Tensor:
     """Read the codes [N,L,D] of a file or run directory, on the prior's device."""
     file = run_file(path, "codes.safetensors", "codes")
     return load_codes(file, prior)[1].to(prior.mapping.w_avg.device)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MixJob(Job):
-    """Give layouts the styles of others, layer by layer; every pair on one sheet."""
-
-    prior: Path | None = opt(None, "Generator file; by default the embedded faces.")
-    layout: Path | None = opt(None, "Codes of the rows: file, or run of invert or synthesize.")
-    style: Path | None = opt(None, "Codes of the columns, likewise; by default random ones.")
-    layers: str | None = opt(None, "Layers that take the style, as 8-13; by default the fine half.")
-    alpha: float = opt(1.0, "Strength of the style, 0 to 1.", min=0, max=1)
-    rows: int = opt(4, "Random layouts, where no --layout is given.", min=1)
-    columns: int = opt(6, "Random styles, where no --style is given.", min=1)
-    psi: float = opt(1.0, "Truncation of random codes.")
-
-
-@torch.no_grad()
-def run_mix(job: MixJob, run: Run) -> dict[str, Any]:
-    """Write the mixed pictures, their codes, and a sheet with the sources at its edges."""
-    device = pick_device(job.device)
-    prior = open_prior(job.prior, device)
-    record_prior(run, job.prior)
-    codes = []
-    for path, count, name in ((job.layout, job.rows, "layout"), (job.style, job.columns, "style")):
-        if path is not None:
-            codes.append(read_codes(path, prior))
-            continue
-        gen = stream(job.seed, f"mix/{name}")
-        codes.append(sample_styles(count, prior, gen, truncation_psi=job.psi))
-    ws_layout, ws_style = codes
-    ws = mix_styles(ws_layout, ws_style, prior, layers=job.layers, alpha=job.alpha)  # [N,M,L,D]
-    top = to_uint8(prior.synthesis(ws_style).img)
-    left = to_uint8(prior.synthesis(ws_layout).img)
-    rows = [[np.full_like(top[0], 255), *top]]
-    names = []
-    (run.path / "images").mkdir()
-    for i, mixed in enumerate(progress(ws, len(ws), "mix")):
-        pictures = to_uint8(prior.synthesis(mixed).img)
-        rows.append([left[i], *pictures])
-        for k, picture in enumerate(pictures):
-            names.append(f"layout{i}-style{k}")
-            write_image(run.path / "images" / f"{names[-1]}.png", picture)
-    save_codes(run.path / "codes.safetensors", ws.flatten(0, 1).cpu(), names)
-    write_image(run.path / "sheet.png", sheets.grid(rows))
-    return {"layouts": len(ws_layout), "styles": len(ws_style)}

@@ -150,9 +150,10 @@ def test_mix_writes_every_layout_in_every_style(trained: dict[str, Path], tmp_pa
     out = tmp_path / "mixed"
     call(
         *("mix", "--prior", trained["prior"], "--layout", trained["invert"]),
-        *("--columns", 3, "--alpha", 0.5, "--out", out),
+        *("--style", "5,7-8", "--alpha", 0.5, "--out", out),
     )
-    assert len(list((out / "images").iterdir())) == 6
+    files = sorted(p.name for p in (out / "images").iterdir())
+    assert files == [f"p{i}-seed{k}.png" for i in (0, 1) for k in (5, 7, 8)]
     assert (out / "sheet.png").is_file()
 
 

@@ -15,7 +15,7 @@ from fewshot_smis.cli import main
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import sheets
 from fewshot_smis.data.images import to_uint8
-from fewshot_smis.jobs.prior_figures import InterpolateJob, film_frames, read_seeds
+from fewshot_smis.jobs.prior_figures import film_frames, read_seeds
 from fewshot_smis.prior_figures import (
     interpolate,
     layer_bands,
@@ -209,9 +209,8 @@ def test_one_key_stands_still_and_no_key_is_refused():
 
 
 def test_walks_of_a_frame_stand_in_rows_and_columns(prior):
-    job = InterpolateJob(rows=2, columns=3, cell=1, batch=7)
     ws = torch.stack([tiny_codes(prior, 6, seed=s) for s in range(2)])  # [2 frames,6 walks,L,D]
-    frames = list(film_frames(ws, prior, job))
+    frames = list(film_frames(ws, prior, shape=(2, 3), cell=1, batch=7))
     assert [frame.shape for frame in frames] == [(32, 48, 3)] * 2
     alone = to_uint8(prior.synthesis(ws[1, 4:5]).img)[0]  # second row, second column
     assert np.abs(frames[1][16:, 16:32].astype(int) - alone).max() <= 1
