@@ -63,15 +63,22 @@ def packaged_predictor() -> Path:
     Raises:
         BackendError: The package is not installed.
     """
+    return packaged_model(_PREDICTOR, "or give the file by --predictor")
+
+
+def packaged_model(name: str, otherwise: str = "") -> Path:
+    """Return a model of dlib inside the package face_recognition_models.
+
+    Raises:
+        BackendError: The package is not installed; `otherwise` is what else can be done.
+    """
     spec = importlib.util.find_spec("face_recognition_models")  # importing it needs pkg_resources
     for root in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(root) / "models" / _PREDICTOR
+        path = Path(root) / "models" / name
         if path.is_file():
             return path
-    raise BackendError(
-        f"{_PREDICTOR} is missing: install the package that holds it ({_INSTALL}), "
-        "or give the file by --predictor"
-    )
+    fix = f"install the package that holds it ({_INSTALL})"
+    raise BackendError(f"{name} is missing: {fix}" + (f", {otherwise}" if otherwise else ""))
 
 
 @cache

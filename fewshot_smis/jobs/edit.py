@@ -69,7 +69,7 @@ class EditJob(Job):
     )
     labeler: Path | None = opt(None, "Run of `label`; by default the embedded faces'.")
     prior: Path | None = opt(None, "Generator file; by default the labeler's.")
-    frames: Path | None = opt(None, "JSON file of `align`: where the faces are; else the middle.")
+    frames: Path | None = opt(None, "frames.json of `align cut`; else the middle is taken.")
     map: Path | None = opt(None, "Changed map; of several photographs a folder of them.")
     apply: str | None = opt(None, "Edit kept by `learn-edit`: its name, or its file.")
     strength: float = opt(1.0, "How much of it is applied; negative for its opposite.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -69,7 +69,8 @@ def centered_frame(photo: UInt8) -> Frame:
 def read_subjects(source: Path, frames: Path | None) -> list[Subject]:
     """Read the photographs of a file or folder, and where in them the faces are.
 
-    Without `frames`, a JSON file of them by name, the middle of each photograph is taken.
+    `frames` is a JSON file of frames by name, as `align cut` writes it: a photograph is edited
+    at each of its faces for itself. Without, the middle of each photograph is taken.
 
     Raises:
         DataError: A file is missing or unreadable, or a photograph has no frame.
@@ -81,13 +82,21 @@ def read_subjects(source: Path, frames: Path | None) -> list[Subject]:
     for path in list_images(source):
         photo = read_image(path)
         if known is None:
-            frame = centered_frame(photo)
-        elif path.stem not in known:
+            found.append(Subject(path.stem, photo, centered_frame(photo)))
+            continue
+        faces = {
+            name: value for name, value in known.items() if _photo_of(name, value) == path.stem
+        }
+        if not faces:
             raise DataError(f"{frames}: no face of '{path.stem}'; align the photograph first")
-        else:
-            frame = read_frame(known[path.stem])
-        found.append(Subject(path.stem, photo, frame))
+        found += [Subject(name, photo, read_frame(value)) for name, value in faces.items()]
     return found
+
+
+def _photo_of(name: str, frame: Any) -> str:
+    """Return the name of the photograph that a frame is of, by default its own."""
+    photo = frame.get("photo") if isinstance(frame, Mapping) else None
+    return name if photo is None else Path(photo).stem
 
 
 def is_start(path: Path) -> bool:

@@ -22,6 +22,7 @@ from fewshot_smis.editing import (
     seen_change,
     widened,
 )
+from fewshot_smis.jobs.edit_start import read_subjects
 from fewshot_smis.labelers import fit_labeler, label_samples, save_labeler
 from fewshot_smis.metrics.editing import kept, miou_inside
 from fewshot_smis.tuning import tune_prior
@@ -350,7 +351,10 @@ def test_the_face_is_where_its_frame_says(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "frames.json").write_text(json.dumps({"a": frame, "b": frame}))
     start = begin(folder, tmp_path / "start", "--frames", tmp_path / "frames.json")
     assert json.loads((start / "frames.json").read_text())["a"] == frame
-    (tmp_path / "frames.json").write_text(json.dumps({"a": frame}))
+    faces = {f"a-{i}": {"photo": "photos/a.jpg", **frame} for i in (1, 2)}  # as align writes them
+    (tmp_path / "frames.json").write_text(json.dumps(faces))
+    two = [s.name for s in read_subjects(folder / "photos" / "a.png", tmp_path / "frames.json")]
+    assert two == ["a-1", "a-2"]
     result = call(
         *("edit", "--photo", folder / "photos", "--labeler", folder / "label"),
         *("--frames", tmp_path / "frames.json", "--out", tmp_path / "x"),
