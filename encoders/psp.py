@@ -36,6 +36,7 @@ class EncoderConfig:
     width: int = 64  # channels of the trunk's stem
     style_width: int = 0  # channels of the pyramid and of the heads; 0: follows from width
     mark_grid: int = 0  # sparse maps are first brought to a grid of this side; 0: dense maps
+    mark_radius: int = 0  # pixels by which the marks of sparse maps are then widened
 
     def __post_init__(self) -> None:
         """Check the values and fill in `style_width`."""
@@ -50,7 +51,7 @@ class EncoderConfig:
             raise ConfigError(
                 f"encoder input_size is {self.input_size}; the smallest that fits is 16 pixels"
             )
-        for name in ("style_width", "mark_grid"):
+        for name in ("style_width", "mark_grid", "mark_radius"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"encoder {name} is {getattr(self, name)}; give 0 or more")
         if self.style_width == 0:

@@ -23,9 +23,10 @@ into pictures.
         num_ws=prior.num_ws,
         w_dim=prior.w_dim,
         mark_grid=labeler.resolution if labeler.sparse else 0,   # sparse marks keep their size
+        mark_radius=8 if labeler.sparse else 0,                  # and are seen from afar
     )
     encoder = fs.build_encoder(config, prior.mapping.w_avg.repeat(prior.num_ws, 1))
-    for report in fs.train_encoder(encoder, labeler, prior, steps=100_000):
+    for report in fs.train_encoder(encoder, labeler, prior, steps=5000):
         print(report.step, report.loss)
 
     # 4. Draw: the map fixes the layout, the later layers take any style.

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders import MaskEncoder
@@ -31,9 +32,21 @@ def encode(labels: Tensor, encoder: MaskEncoder, *, batch: int = 8) -> Tensor:
         labels = torch.stack([marks(x, encoder.in_channels, (grid, grid)) for x in labels])
     maps = resize_label(labels, encoder.input_size)
     with evaluating(encoder):
-        return torch.cat(
-            [encoder(one_hot(part, encoder.in_channels)) for part in torch.split(maps, batch)]
-        )
+        return torch.cat([encoder(planes(part, encoder)) for part in torch.split(maps, batch)])
+
+
+def planes(label: Tensor, encoder: MaskEncoder) -> Tensor:
+    """Return what `encoder` takes of maps [N,S,S] of its input size: one-hot planes [N,K,S,S].
+
+    Marks of sparse maps are widened by `mark_radius`: a point that the first layers hardly see
+    becomes a square that even the last ones do, and marks of different classes may overlap.
+    """
+    onehot = one_hot(label, encoder.in_channels).to(memory_format=torch.channels_last)
+    radius = encoder.config.mark_radius
+    if not radius:
+        return onehot
+    wide = F.max_pool2d(onehot[:, 1:], 2 * radius + 1, stride=1, padding=radius)
+    return torch.cat([1 - wide.amax(dim=1, keepdim=True), wide], dim=1)
 
 
 @contextmanager

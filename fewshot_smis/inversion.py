@@ -17,7 +17,7 @@ from torch import Tensor
 from fewshot_smis.codes import check_codes, load_codes, save_codes
 from fewshot_smis.data import resize_image
 from fewshot_smis.losses import l2
-from fewshot_smis.optim import make_optimizer
+from fewshot_smis.optim import make_optimizer, ramped
 from fewshot_smis.perceptual import PerceptualDistance
 from stylegan import Prior
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
@@ -267,10 +267,8 @@ def nearest_samples(
 
 def learning_rate(settings: InversionSettings, step: int) -> float:
     """Return the learning rate of `step` (from 0): linear rise, plateau, cosine fall."""
-    done = (step + 1) / settings.steps
-    rise = min(1.0, done / settings.ramp_up) if settings.ramp_up > 0 else 1.0
-    left = min(1.0, (1 - step / settings.steps) / settings.ramp_down) if settings.ramp_down else 1.0
-    return settings.lr * rise * (0.5 - 0.5 * math.cos(math.pi * left))
+    up, down = settings.ramp_up, settings.ramp_down
+    return ramped(settings.lr, step, settings.steps, up=up, down=down)
 
 
 class CodeSearch:

@@ -114,6 +114,16 @@ def rectify(step: int, beta2: float, min_sma: float) -> float | None:
     return math.sqrt(correction * ratio)
 
 
+def ramped(lr: float, step: int, steps: int, *, up: float, down: float) -> float:
+    """Return the learning rate of `step` (from 0) of `steps`: linear rise, plateau, cosine fall.
+
+    `up` and `down` are the shares of the steps over which it rises to `lr` and falls to 0.
+    """
+    rise = min(1.0, (step + 1) / steps / up) if up > 0 else 1.0
+    left = min(1.0, (1 - step / steps) / down) if down > 0 else 1.0
+    return lr * rise * (0.5 - 0.5 * math.cos(math.pi * left))
+
+
 def make_optimizer(name: str, params: Iterable[Any], lr: float) -> Optimizer:
     """Return the optimiser called `name`: "ranger", "adamw" or "adam".
 

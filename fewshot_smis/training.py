@@ -1,13 +1,18 @@
 """Train a mask encoder on endless pseudo-labelled samples of the prior.
 
 Each step samples the prior, lets the labeler draw the label maps of the samples, and teaches
-the encoder to give back the codes: mean squared error in W+, and nothing else.
+the encoder to give back the codes: mean squared error in W+, and in the paper nothing else.
+
+A map leaves most of a code open, so that error says little about the layout, and what it says is
+spread over all layers. By default a second term asks what a drawing is for: the labeler, looking at
+what the prior draws from the encoder's code, must find the map that was given.
 """
 
 import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,15 +21,55 @@ from torch import Tensor
 
 from encoders import MaskEncoder
 from fewshot_smis.codes import check_codes
-from fewshot_smis.data import IGNORE, one_hot, resize_label
-from fewshot_smis.encoding import encode
+from fewshot_smis.data import IGNORE, resize_label
+from fewshot_smis.encoding import encode, planes
 from fewshot_smis.labelers import Labeler, label_samples
+from fewshot_smis.labelers.mismatch import class_mismatch, on_grid
 from fewshot_smis.losses import latent_mse
-from fewshot_smis.optim import make_optimizer
+from fewshot_smis.optim import make_optimizer, ramped
 from stylegan import Prior
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from stylegan.precision import autocast, resolve_precision
 from stylegan.seeding import sample_z, stream
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Everything that decides a training but the networks, the number of steps and the seed."""
+
+    batch: int = 8  # samples a step
+    lr: float = 1e-3
+    optimizer: str = "adamw"
+    ema: float | None = 0.995  # decay of the averaged encoder, reached gradually; None: no average
+    ramp_up: float = 0.02  # share of the steps over which the learning rate rises
+    ramp_down: float = 0.5  # share of the steps over which it falls to 0
+    consistency: float = 0.5  # weight of the labeler's view of the drawn pictures
+    mixing: float = 0.0  # share of samples that mix the styles of two w at a random layer
+    truncation_psi: float = 1.0
+    shot_share: float = 0.0  # share of samples replaced by labelled pictures
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.batch < 1:
+            raise ConfigError(f"batch is {self.batch}, but must be at least 1")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ConfigError(
+                f"ema is {self.ema}, but a decay lies in [0, 1); give None for no averaging"
+            )
+        if not self.consistency >= 0:
+            raise ConfigError(f"consistency is {self.consistency}, but a weight is 0 or more")
+        for name in ("ramp_up", "ramp_down", "mixing", "shot_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, but a share lies in [0, 1]")
+
+
+PRESETS = {
+    "default": TrainingSettings(),
+    # the public Fewshot-SMIS code's
+    "reference": TrainingSettings(
+        batch=2, lr=1e-4, optimizer="ranger", ema=None, ramp_up=0, ramp_down=0, consistency=0
+    ),
+}
 
 
 class Shots(NamedTuple):
@@ -47,6 +92,7 @@ class TrainReport(NamedTuple):
     step: int  # steps done, from 1
     steps: int
     loss: float
+    terms: dict[str, float]  # what it is made of: "latent", "mismatch"
     lr: float
     seconds: float  # spent on this step
     validation: Validation | None  # on the steps it was asked for
@@ -59,10 +105,8 @@ class PseudoPairs(NamedTuple):
 
     prior: Prior
     labeler: Labeler
-    mixing: float  # share of samples whose later layers come from a second w
-    truncation_psi: float
-    shots: Shots | None  # labelled pictures to mix in, already at the encoder's size
-    shot_share: float  # share of samples replaced by a labelled picture
+    settings: TrainingSettings
+    shots: Shots | None = None  # labelled pictures to mix in, already at the encoder's size
 
     @torch.no_grad()
     def draw(self, num: int, size: int, gen: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -79,33 +123,53 @@ class PseudoPairs(NamedTuple):
             dispute = self.labeler.disputes(feats).mean(dim=(1, 2))
             kept = dispute.argsort(stable=True)[:num]
             label, ws = label[kept], ws[kept]
-        if self.shots is None or self.shot_share <= 0:
+        share = self.settings.shot_share
+        if self.shots is None or share <= 0:
             return label, ws
-        chosen = torch.rand(num, generator=gen, device=gen.device) < self.shot_share
+        chosen = torch.rand(num, generator=gen, device=gen.device) < share
         which = torch.randint(len(self.shots.ws), (num,), generator=gen, device=gen.device)
         label = torch.where(chosen[:, None, None], self.shots.labels[which], label)
         return label, torch.where(chosen[:, None, None], self.shots.ws[which], ws)
 
     def _codes(self, num: int, gen: torch.Generator) -> Tensor:
-        prior, psi = self.prior, self.truncation_psi
+        prior, psi, mixing = self.prior, self.settings.truncation_psi, self.settings.mixing
         ws = prior.mapping(sample_z(num, prior.z_dim, gen), truncation_psi=psi)  # [N,L,D]
-        if self.mixing <= 0:
+        if mixing <= 0:
             return ws
         other = prior.mapping(sample_z(num, prior.z_dim, gen), truncation_psi=psi)
         draw = torch.rand(num, 2, generator=gen, device=gen.device)
         cut = (1 + draw[:, 0] * (prior.num_ws - 1)).long()  # first layer of the second w
-        cut = torch.where(draw[:, 1] < self.mixing, cut, prior.num_ws)
+        cut = torch.where(draw[:, 1] < mixing, cut, prior.num_ws)
         later = torch.arange(prior.num_ws, device=gen.device) >= cut[:, None]  # [N,L]
         return torch.where(later[:, :, None], other, ws)
 
 
-def encoder_loss(encoder: MaskEncoder, label: Tensor, ws: Tensor) -> Tensor:
-    """Return the mean squared error in W+ between `encoder(label)` and `ws` [N,L,D].
+def encoder_loss(
+    encoder: MaskEncoder,
+    label: Tensor,
+    ws: Tensor,
+    labeler: Labeler,
+    prior: Prior,
+    *,
+    consistency: float = 0.0,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the loss of `encoder` on maps `label` [N,S,S] of samples with codes `ws` [N,L,D].
 
-    `label` [N,S,S] int64 at the encoder's input size.
+    "latent" is the mean squared error in W+ between `encoder(label)` and `ws`, the paper's loss;
+    "mismatch", times `consistency`, how badly the pictures drawn from `encoder(label)` fit `label`
+    in the labeler's eyes (`labelers.mismatch`). The encoder runs in `dtype`.
     """
-    onehot = one_hot(label, encoder.in_channels).to(memory_format=torch.channels_last)
-    return latent_mse(encoder(onehot).float(), ws)
+    with autocast(ws.device, dtype):
+        found = encoder(planes(label, encoder)).float()
+    latent = latent_mse(found, ws)
+    if not consistency:
+        return latent, {"latent": float(latent.detach())}
+    feats = prior.synthesis.features(found, labeler.resolutions)
+    _, _, *size = feats[labeler.resolution].shape
+    mismatch = class_mismatch(labeler, feats, on_grid(label, labeler, (size[0], size[1])))
+    terms = {"latent": float(latent.detach()), "mismatch": float(mismatch.detach())}
+    return latent + consistency * mismatch, terms
 
 
 def train_encoder(
@@ -114,16 +178,10 @@ def train_encoder(
     prior: Prior,
     *,
     steps: int,
-    batch: int = 2,
-    lr: float = 1e-4,
-    optimizer: str = "ranger",
-    ema: float | None = 0.999,
+    settings: TrainingSettings = PRESETS["default"],
     precision: str = "auto",
     seed: int = 0,
-    mixing: float = 0.0,
-    truncation_psi: float = 1.0,
     shots: Shots | None = None,
-    shot_share: float = 0.0,
     validation: Shots | None = None,
     validate_every: int = 500,
     resume: dict[str, Any] | None = None,
@@ -135,16 +193,10 @@ def train_encoder(
         labeler: Gives the samples their label maps.
         prior: The generator; never changed.
         steps: Optimiser steps in all, those of a resumed run included.
-        batch: Samples a step.
-        lr: Learning rate.
-        optimizer: "ranger", "adamw" or "adam".
-        ema: Decay of the averaged encoder, reached gradually; None for no averaging.
+        settings: How it is trained; PRESETS["reference"] is the paper's recipe.
         precision: "auto", "float32" or "bfloat16", of the encoder's passes.
         seed: Of the samples.
-        mixing: Share of samples that mix the styles of two w at a random layer (0 in the paper).
-        truncation_psi: Truncation of the samples (1 in the paper).
-        shots: Labelled pictures to mix in among the samples.
-        shot_share: Share of samples replaced by `shots` (0 in the paper).
+        shots: Labelled pictures to mix in among the samples, as `settings.shot_share` says.
         validation: Labelled pictures to measure on.
         validate_every: Steps between measurements; also after the last step.
         resume: `state()` of an earlier report. The losses are those of a run never stopped.
@@ -155,29 +207,36 @@ def train_encoder(
         CheckpointError: `resume` belongs to another encoder or optimiser.
         DivergenceError: The loss is no longer finite; names the step.
     """
-    _check_options(steps=steps, batch=batch, validate_every=validate_every)
-    _check_shares(ema, mixing, shot_share, shots)
+    _check_counts(steps=steps, validate_every=validate_every)
+    if settings.shot_share > 0 and shots is None:
+        raise ConfigError(
+            f"shot_share is {settings.shot_share}, but no shots are given; give their codes"
+        )
     _check_fit(encoder, labeler, prior)
     device = prior.mapping.w_avg.device
     dtype = resolve_precision(precision, device)
     given = None if shots is None else _at_size(shots, encoder, prior)
-    pairs = PseudoPairs(prior, labeler, mixing, truncation_psi, given, shot_share)
+    pairs = PseudoPairs(prior, labeler, settings, given)
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     encoder.train()
-    loop = _Loop(encoder, make_optimizer(optimizer, encoder.parameters(), lr), ema, seed, device)
+    loop = _Loop(encoder, settings, steps, seed, device)
     if resume is not None:
-        loop.load_state(resume, lr)
+        loop.load_state(resume)
     while loop.step < steps:
         started = time.perf_counter()
-        label, ws = pairs.draw(batch, encoder.input_size, loop.gen)
-        with autocast(device, dtype):
-            loss = encoder_loss(encoder, label, ws)
+        label, ws = pairs.draw(settings.batch, encoder.input_size, loop.gen)
+        loss, terms = encoder_loss(
+            encoder, label, ws, labeler, prior, consistency=settings.consistency, dtype=dtype
+        )
+        lr = loop.lr
         value = loop.update(loss)
         checked = None
         if validation is not None and (loop.step % validate_every == 0 or loop.step == steps):
             checked = validate(loop.result, labeler, prior, validation)
         seconds = time.perf_counter() - started
-        yield TrainReport(loop.step, steps, value, lr, seconds, checked, loop.result, loop.state)
+        yield TrainReport(
+            loop.step, steps, value, terms, lr, seconds, checked, loop.result, loop.state
+        )
 
 
 @torch.no_grad()
@@ -202,13 +261,15 @@ class _Loop:
     def __init__(
         self,
         encoder: MaskEncoder,
-        optimizer: torch.optim.Optimizer,
-        ema: float | None,
+        settings: TrainingSettings,
+        steps: int,
         seed: int,
         device: torch.device,
     ) -> None:
-        self.encoder, self.optimizer, self.decay = encoder, optimizer, ema
-        self.average = None if ema is None else copy.deepcopy(encoder).eval().requires_grad_(False)
+        self.encoder, self.settings, self.steps = encoder, settings, steps
+        self.optimizer = make_optimizer(settings.optimizer, encoder.parameters(), settings.lr)
+        averaged = None if settings.ema is None else copy.deepcopy(encoder)
+        self.average = None if averaged is None else averaged.eval().requires_grad_(False)
         self.gen = stream(seed, "encoder/samples", device)
         self.step = 0
 
@@ -216,6 +277,12 @@ class _Loop:
     def result(self) -> MaskEncoder:
         """The encoder to use: the averaged one if there is one."""
         return self.encoder if self.average is None else self.average
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        s = self.settings
+        return ramped(s.lr, self.step, self.steps, up=s.ramp_up, down=s.ramp_down)
 
     def update(self, loss: Tensor) -> float:
         """Take one optimiser step down `loss` and return its value."""
@@ -225,6 +292,8 @@ class _Loop:
                 f"the loss is {value} at step {self.step + 1}; the encoder is as it was before. "
                 "Go on from the last checkpoint with a lower learning rate, or with float32"
             )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
@@ -235,9 +304,9 @@ class _Loop:
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the averaged encoder; parameters decay, buffers (norm statistics) are copied."""
-        if self.average is None or self.decay is None:
+        if self.average is None or self.settings.ema is None:
             return
-        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         for ours, new in zip(self.average.parameters(), self.encoder.parameters(), strict=True):
             ours.lerp_(new, 1 - decay)
         for norm, latest in zip(self.average.buffers(), self.encoder.buffers(), strict=True):
@@ -255,8 +324,8 @@ class _Loop:
             }
         )
 
-    def load_state(self, state: dict[str, Any], lr: float) -> None:
-        """Go on from what `state` returned, with the learning rate `lr`."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
         try:
             if (state["average"] is None) != (self.average is None):
                 raise ValueError("one is averaged (ema), the other is not")
@@ -264,8 +333,6 @@ class _Loop:
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
             self.gen.set_state(state["samples"].cpu())
             self.step = int(state["step"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -283,20 +350,10 @@ def _at_size(shots: Shots, encoder: MaskEncoder, prior: Prior) -> Shots:
     return Shots(shots.ws.to(device), labels)
 
 
-def _check_options(**counts: int) -> None:
+def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
             raise ConfigError(f"{name} is {value}, but must be at least 1")
-
-
-def _check_shares(ema: float | None, mixing: float, shot_share: float, shots: Shots | None) -> None:
-    if ema is not None and not 0 <= ema < 1:
-        raise ConfigError(f"ema is {ema}, but a decay lies in [0, 1); give None for no averaging")
-    for name, share in (("mixing", mixing), ("shot_share", shot_share)):
-        if not 0 <= share <= 1:
-            raise ConfigError(f"{name} is {share}, but a share lies in [0, 1]")
-    if shot_share > 0 and shots is None:
-        raise ConfigError(f"shot_share is {shot_share}, but no shots are given; give their codes")
 
 
 def _check_fit(encoder: MaskEncoder, labeler: Labeler, prior: Prior) -> None:

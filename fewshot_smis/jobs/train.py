@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from encoders import EncoderConfig, MaskEncoder, build_encoder, load_encoder, save_encoder
 from fewshot_smis.data import sheets
 from fewshot_smis.data.images import to_uint8, write_image
-from fewshot_smis.data.labels import colorize, one_hot, resize_label
+from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import load_label_maps
+from fewshot_smis.encoding import planes
 from fewshot_smis.jobs.base import (
     open_prior,
     pick_device,
@@ -24,10 +25,11 @@ from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.labelers import Labeler, label_samples, load_labeler, save_labeler
 from fewshot_smis.metrics.segmentation import consistency
 from fewshot_smis.runs import Run
-from fewshot_smis.training import Shots, train_encoder
+from fewshot_smis.training import PRESETS, Shots, TrainingSettings, train_encoder
 from stylegan import Prior
 from stylegan.seeding import sample_z, stream
 
+STEPS = {"default": 5000, "reference": 100_000}  # of batches of 8 and of 2
 REPORT_EVERY = 20  # steps between two lines of metrics.jsonl
 
 
@@ -37,10 +39,13 @@ class TrainEncoderJob(Job):
 
     labeler: Path = opt(None, "Run of `label`, or its labeler file.", required=True)
     prior: Path | None = opt(None, "Generator file; by default the labeler run's own.")
-    steps: int = opt(100_000, "Optimiser steps.", min=1)
-    batch: int = opt(2, "Samples a step.", min=1)
-    lr: float = opt(1e-4, "Learning rate.", min=0)
-    optimizer: str = opt("ranger", "Optimiser.", choices=("ranger", "adamw", "adam"))
+    preset: str = opt("default", "Settings; reference is the paper's.", choices=tuple(PRESETS))
+    steps: int | None = opt(None, "Optimiser steps; by default 5000, reference 100000.", min=1)
+    batch: int | None = opt(None, "Samples a step; by default the preset's.", min=1)
+    lr: float | None = opt(None, "Learning rate; by default the preset's.", min=0)
+    consistency: float | None = opt(
+        None, "Weight of the labeler's view of what is drawn; by default the preset's.", min=0
+    )
     kind: str = opt(
         "gradual",
         "Encoder: pSp's feature pyramid, or codes from the last layer (quicker to train).",
@@ -49,11 +54,21 @@ class TrainEncoderJob(Job):
     trunk: str = opt("ir_se50", "Trunk; light suits small priors.", choices=("ir_se50", "light"))
     width: int = opt(32, "Channels of the light trunk.", min=8)
     input_size: int | None = opt(None, "Side of the maps; by default 256, or the prior's if less.")
-    ema: float = opt(0.999, "Decay of the averaged encoder; 0 leaves it out.", min=0, max=1)
     validate: Path | None = opt(None, "Held-out label maps to measure the trained encoder on.")
     precision: str = opt("auto", "Number format.", choices=("auto", "float32", "bfloat16"))
     every: int = opt(1000, "Steps between checkpoints and sheets.", min=1)
     resume: Path | None = opt(None, "Run directory to continue.")
+
+    def settings(self) -> TrainingSettings:
+        """Return the preset with the options that were given."""
+        given = {"batch": self.batch, "lr": self.lr, "consistency": self.consistency}
+        changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        return dataclasses.replace(PRESETS[self.preset], **changes)
+
+    @property
+    def total(self) -> int:
+        """Optimiser steps in all."""
+        return self.steps or STEPS[self.preset]
 
 
 def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Prior) -> MaskEncoder:
@@ -68,6 +83,7 @@ def new_encoder(job: TrainEncoderJob, labeler: Labeler, prior: Prior) -> MaskEnc
         input_size=size,
         width=job.width,
         mark_grid=labeler.resolution if labeler.sparse else 0,
+        mark_radius=size // 32 if labeler.sparse and job.preset == "default" else 0,
     )
     return build_encoder(config, prior.mapping.w_avg, seed=job.seed)
 
@@ -93,31 +109,28 @@ def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
         encoder,
         labeler,
         prior,
-        steps=job.steps,
-        batch=job.batch,
-        lr=job.lr,
-        optimizer=job.optimizer,
-        ema=job.ema or None,
+        steps=job.total,
+        settings=job.settings(),
         validation=read_shots(job.labeler),
         validate_every=job.every,
         precision=job.precision,
         seed=job.seed,
         resume=state,
     )
-    left = job.steps - (0 if state is None else state["step"])
+    left = job.total - (0 if state is None else state["step"])
     loss = float("nan")
     for report in progress(reports, left, "train"):
         loss = report.loss
         if report.step % REPORT_EVERY == 0 or report.validation is not None:
-            record = {"step": report.step, "loss": loss, "lr": report.lr}
+            record = {"step": report.step, "loss": loss, "lr": report.lr, **report.terms}
             checked = {} if report.validation is None else report.validation._asdict()
             run.report({**record, "seconds": report.seconds, **checked})
-        if report.step % job.every == 0 or report.step == job.steps:
+        if report.step % job.every == 0 or report.step == job.total:
             run.checkpoint(report.step, report.state())
             save_encoder(report.encoder, run.path / "encoder.safetensors")
             picture = progress_sheet(report.encoder, labeler, prior, job.seed)
             write_image(run.path / "samples" / f"step-{report.step:06d}.png", picture)
-    result: dict[str, Any] = {"steps": job.steps, "loss": loss, "encoder": "encoder.safetensors"}
+    result: dict[str, Any] = {"steps": job.total, "loss": loss, "encoder": "encoder.safetensors"}
     if job.validate is not None:
         maps = [label for _, label in load_label_maps(job.validate, labeler.classes)]
         trained = load_encoder(run.path / "encoder.safetensors", device=device)
@@ -146,7 +159,7 @@ def progress_sheet(
     ws = prior.mapping(sample_z(count, prior.z_dim, stream(seed, "train/sheet")).to(device))
     labels = label_samples(labeler, prior, ws)
     small = resize_label(labels, encoder.input_size)
-    codes = encoder(one_hot(small, labeler.num_classes))
+    codes = encoder(planes(small, encoder))
     rows = [
         list(to_uint8(prior.synthesis(ws).img)),
         [colorize(label, labeler.classes) for label in labels.cpu()],

@@ -10,7 +10,7 @@ from fewshot_smis.jobs.prior import SamplePriorJob, sample_prior
 from fewshot_smis.labelers import feature_resolution, fit_labeler, label_samples
 from fewshot_smis.runs import Run
 from fewshot_smis.synthesis import synthesize
-from fewshot_smis.training import train_encoder
+from fewshot_smis.training import TrainingSettings, train_encoder
 from stylegan import (
     Prior,
     StyleGAN1,
@@ -59,8 +59,9 @@ def test_the_method_runs_on_every_family(family):
     known = label_samples(labeler, prior, found.ws) == labels
     assert float(known.float().mean()) > 0.5  # a third by chance
     encoder = tiny_encoder(prior)
+    settings = TrainingSettings(batch=8, lr=3e-3)
     steps = list(
-        train_encoder(encoder, labeler, prior, steps=30, batch=8, lr=3e-3, precision="float32")
+        train_encoder(encoder, labeler, prior, steps=30, settings=settings, precision="float32")
     )
     losses = [step.loss for step in steps]
     assert sum(losses[-10:]) < sum(losses[:10])

@@ -14,7 +14,7 @@ from fewshot_smis.labelers import (
     save_labeler,
 )
 from fewshot_smis.labelers.linear import Heads, fit_heads, redrawn, summed_logits
-from fewshot_smis.training import PseudoPairs
+from fewshot_smis.training import PseudoPairs, TrainingSettings
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_codes, tiny_labels, tiny_prior
@@ -196,7 +196,7 @@ def test_ambiguous_pixels_are_disputed_most():
 
 def test_training_leaves_out_the_most_disputed_samples():
     prior, labeler = tiny_prior(16), fitted(members=4, drop=0.5)
-    pairs = PseudoPairs(prior, labeler, 0.0, 1.0, None, 0.0)
+    pairs = PseudoPairs(prior, labeler, TrainingSettings())
     label, ws = pairs.draw(3, 20, stream(0, "p"))
     assert label.shape == (3, 20, 20)
     gen = stream(0, "p")

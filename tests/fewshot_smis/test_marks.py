@@ -5,7 +5,8 @@ from dataclasses import replace
 import torch
 
 from encoders import build_encoder
-from fewshot_smis.encoding import encode
+from fewshot_smis.data import one_hot
+from fewshot_smis.encoding import encode, planes
 from fewshot_smis.labelers.prototypes import marks
 from tests.fewshot_smis.tiny import tiny_encoder, tiny_prior
 
@@ -29,3 +30,17 @@ def test_an_encoder_of_sparse_labels_sees_marks_as_the_labeler_draws_them() -> N
     cells[0, 1, 2], cells[0, 5, 0] = 1, 2
     assert torch.equal(encode(drawn, gridded), encode(cells, encoder))
     assert not torch.equal(encode(drawn, encoder), encode(cells, encoder))
+
+
+def test_marks_are_widened_for_the_encoder_and_may_overlap() -> None:
+    encoder = tiny_encoder(tiny_prior(16))
+    wide = build_encoder(replace(encoder.config, mark_radius=2), torch.zeros(8))
+    label = torch.zeros(1, 16, 16, dtype=torch.int64)
+    label[0, 5, 9], label[0, 0, 12] = 1, 2
+    found = planes(label, wide)
+    want = torch.zeros(3, 16, 16)
+    want[1, 3:8, 7:12] = 1
+    want[2, 0:3, 10:15] = 1
+    want[0] = 1 - want[1:].amax(dim=0)
+    assert torch.equal(found[0], want)
+    assert torch.equal(planes(label, encoder), one_hot(label, 3))

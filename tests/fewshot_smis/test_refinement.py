@@ -15,7 +15,14 @@ from fewshot_smis.cli import main
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import IGNORE, Classes
 from fewshot_smis.labelers import fit_labeler, save_labeler
-from fewshot_smis.labelers.mismatch import drawn_on_grid, mean_mismatch, mean_prototypes, mismatch
+from fewshot_smis.labelers.mismatch import (
+    class_mismatch,
+    drawn_on_grid,
+    mean_mismatch,
+    mean_prototypes,
+    mismatch,
+    on_grid,
+)
 from fewshot_smis.refinement import layout_layers, principal_axes, refine
 from stylegan import save_generator
 from stylegan.errors import ConfigError, LabelError, ShapeError
@@ -84,6 +91,19 @@ def test_linear_mismatch_is_the_cross_entropy_and_skips_absent_classes(prior):
     torch.testing.assert_close(found[0, 6:], slow[0, 6:])
     found.sum().backward()
     assert torch.isfinite(ws.grad).all()
+
+
+def test_classes_count_alike_in_the_mismatch_of_many_maps(prior):
+    labeler = linear_labeler(prior)
+    labels = torch.zeros(2, 16, 16, dtype=torch.int64)
+    labels[0, 0, :2], labels[1, 3], labels[1, 4] = 1, 3, IGNORE  # 3 is absent
+    drawn = on_grid(labels, labeler, (16, 16))
+    feats = features(prior, labeler, tiny_codes(prior, seed=1))
+    cost = mismatch(labeler, feats, drawn)
+    want = (cost[0, 0, :2].mean() + cost[drawn.known & (labels == 0)].mean()) / 2
+    torch.testing.assert_close(class_mismatch(labeler, feats, drawn), want)
+    nothing = on_grid(torch.full_like(labels, 3), labeler, (16, 16))
+    assert float(class_mismatch(labeler, feats, nothing)) == 0
 
 
 def test_maps_that_cannot_be_compared_are_refused(prior):

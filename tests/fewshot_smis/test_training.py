@@ -1,5 +1,6 @@
 import io
 import itertools
+from dataclasses import fields
 
 import pytest
 import torch
@@ -7,9 +8,12 @@ import torch.nn.functional as F
 
 from fewshot_smis.data import one_hot, resize_label
 from fewshot_smis.labelers import label_samples
+from fewshot_smis.labelers.mismatch import class_mismatch, on_grid
 from fewshot_smis.training import (
+    PRESETS,
     PseudoPairs,
     Shots,
+    TrainingSettings,
     encoder_loss,
     train_encoder,
     validate,
@@ -29,15 +33,27 @@ LABELER = tiny_labeler(PRIOR)
 SHOTS = Shots(tiny_codes(PRIOR), tiny_labels())
 
 
+FIELDS = {field.name for field in fields(TrainingSettings)}
+
+
+def arguments(**options):
+    """Return the arguments of a short training; those of its settings may be given by name."""
+    settings = TrainingSettings(**{k: v for k, v in options.items() if k in FIELDS})
+    others = {k: v for k, v in options.items() if k not in FIELDS}
+    return {"steps": 4, "precision": "float32", "settings": settings, **others}
+
+
 def train(encoder=None, **options):
-    options = {"steps": 4, "precision": "float32", **options}
     encoder = tiny_encoder(PRIOR) if encoder is None else encoder
-    return list(train_encoder(encoder, LABELER, PRIOR, **options))
+    return list(train_encoder(encoder, LABELER, PRIOR, **arguments(**options)))
 
 
-def pairs(**changes):
-    options = {"mixing": 0.0, "truncation_psi": 1.0, "shots": None, "shot_share": 0.0, **changes}
-    return PseudoPairs(PRIOR, LABELER, **options)
+def pairs(shots=None, **changes):
+    return PseudoPairs(PRIOR, LABELER, TrainingSettings(**changes), shots)
+
+
+def plain_loss(encoder, label, ws):
+    return encoder_loss(encoder, label, ws, LABELER, PRIOR)[0]
 
 
 def test_a_pair_is_a_sample_and_the_labelers_map_of_it():
@@ -74,7 +90,38 @@ def test_the_loss_is_the_mean_square_in_w_plus():
     encoder = tiny_encoder(PRIOR).eval()
     label, ws = pairs().draw(2, 16, stream(0, "p"))
     want = F.mse_loss(encoder(one_hot(label, 3)), ws)
-    torch.testing.assert_close(encoder_loss(encoder, label, ws), want)
+    torch.testing.assert_close(plain_loss(encoder, label, ws), want)
+
+
+def test_the_reference_trains_on_codes_alone():
+    report = train(steps=1, **vars(PRESETS["reference"]))[0]
+    assert report.terms == {"latent": report.loss}
+    assert (report.lr, report.encoder.training) == (1e-4, True)
+    both = train(steps=1, consistency=0.5)[0]
+    assert both.loss == pytest.approx(both.terms["latent"] + 0.5 * both.terms["mismatch"])
+
+
+def test_drawn_pictures_are_taught_to_show_their_maps():
+    label, _ = pairs().draw(32, 16, stream(7, "held out"))
+
+    def mismatch(network):
+        with torch.no_grad():
+            ws = network.eval()(one_hot(label, 3))
+            feats = PRIOR.synthesis.features(ws, (16,))
+            return float(class_mismatch(LABELER, feats, on_grid(label, LABELER, (16, 16))))
+
+    def after(**options):
+        options = {"steps": 40, "lr": 1e-2, "ema": 0.9, "mixing": 1.0, **options}
+        return mismatch(train(tiny_encoder(PRIOR), **options)[-1].encoder)
+
+    assert after(consistency=3.0) < 0.97 * after(consistency=0.0)
+
+
+def test_learning_rates_rise_and_fall():
+    rates = [r.lr for r in train(steps=8, ramp_up=0.25, ramp_down=0.5, lr=1e-3)]
+    assert rates[:5] == pytest.approx([0.0005, 0.001, 0.001, 0.001, 0.001])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert 0 < rates[-1] < 0.0005
 
 
 @pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
@@ -84,10 +131,11 @@ def test_training_lowers_the_loss(optimizer):
 
     def held_out(network):
         with torch.no_grad():
-            return float(encoder_loss(network.eval(), label, ws))
+            return float(plain_loss(network.eval(), label, ws))
 
     before = held_out(encoder)
-    reports = train(encoder, steps=40, lr=1e-2, batch=8, optimizer=optimizer, ema=0.9)
+    settings = {"consistency": 0, "ramp_down": 0, "optimizer": optimizer, "ema": 0.9}
+    reports = train(encoder, steps=40, lr=1e-2, batch=8, **settings)
     assert [r.step for r in reports] == list(range(1, 41))
     assert held_out(reports[-1].encoder) < 0.985 * before
     assert not reports[-1].encoder.training
@@ -117,7 +165,7 @@ def test_a_resumed_training_equals_one_never_stopped(optimizer, ema, precision):
         "seed": 3,
     }
     whole = train(tiny_encoder(PRIOR, seed=1), **options)
-    stopped = train_encoder(tiny_encoder(PRIOR, seed=1), LABELER, PRIOR, **options)
+    stopped = train_encoder(tiny_encoder(PRIOR, seed=1), LABELER, PRIOR, **arguments(**options))
     file = io.BytesIO()
     torch.save(next(itertools.islice(stopped, 3, None)).state(), file)
     file.seek(0)
@@ -144,14 +192,13 @@ def test_a_state_is_a_copy():
 
 def test_the_learning_rate_may_be_lowered_when_resuming():
     state = train(steps=2)[-1].state()
-    report = train(steps=3, lr=1e-6, resume=state)[-1]
-    assert report.state()["optimizer"]["param_groups"][0]["lr"] == 1e-6
+    assert train(steps=3, lr=1e-6, ramp_up=0, ramp_down=0, resume=state)[-1].lr == 1e-6
 
 
 def test_the_average_follows_the_encoder():
     encoder = tiny_encoder(PRIOR)
     start = [p.detach().clone() for p in encoder.parameters()]
-    report = train(encoder, steps=1, ema=0.999, lr=1e-2)[0]
+    report = train(encoder, steps=1, ema=0.999, lr=1e-2, ramp_down=0)[0]
     decay = 2 / 11  # of the first step
     for before, now, mean in zip(
         start, encoder.parameters(), report.encoder.parameters(), strict=True
@@ -188,7 +235,7 @@ def test_bfloat16_gives_about_the_same_loss():
 
 def test_divergence_names_the_step_and_leaves_the_encoder_as_it_was():
     encoder = tiny_encoder(PRIOR)
-    loop = train_encoder(encoder, LABELER, PRIOR, steps=9, ema=None, precision="float32")
+    loop = train_encoder(encoder, LABELER, PRIOR, **arguments(steps=9, ema=None, consistency=0))
     next(loop)
     with torch.no_grad():
         encoder.latent_avg.fill_(torch.inf)
@@ -208,6 +255,8 @@ def test_mistakes_are_named():
         train(ema=1.0)
     with pytest.raises(ConfigError, match="mixing is 2"):
         train(mixing=2)
+    with pytest.raises(ConfigError, match="consistency is -1"):
+        train(consistency=-1)
     with pytest.raises(ConfigError, match="but no shots are given"):
         train(shot_share=0.5)
     with pytest.raises(ConfigError, match="optimizer 'sgd'"):
