@@ -5,7 +5,7 @@ encoding: the directions in which samples of the prior differ most change the la
 so a handful of coordinates is optimised against what the drawn classes look like.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -37,6 +37,7 @@ class RefinementReport(NamedTuple):
 
     step: int  # steps done, from 1
     loss: Tensor  # [n], of the batch, at the start of this step
+    best: Refinement  # of the batch, so far
 
 
 @torch.no_grad()
@@ -99,6 +100,43 @@ def refine(
         LabelError: An id unknown to the labeler, or a map with nothing to compare.
         ShapeError: Codes of another prior, or not one for each map.
     """
+    parts = []
+    for report in refinement_steps(
+        labels,
+        ws,
+        labeler,
+        prior,
+        gen=gen,
+        components=components,
+        layers=layers,
+        steps=steps,
+        lr=lr,
+        batch=batch,
+    ):
+        if report.step == steps:
+            parts.append(report.best)
+        if on_report is not None:
+            on_report(report)
+    return Refinement(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def refinement_steps(
+    labels: Tensor | Sequence[Tensor],
+    ws: Tensor,
+    labeler: Labeler,
+    prior: Prior,
+    *,
+    gen: torch.Generator,
+    components: int = COMPONENTS,
+    layers: str | Iterable[int] | None = None,
+    steps: int = STEPS,
+    lr: float = RATE,
+    batch: int = 8,
+) -> Iterator[RefinementReport]:
+    """Refine a batch after the other; yield a report after each step.
+
+    Arguments and errors are those of `refine`.
+    """
     check_codes(ws, prior)
     if len(labels) != len(ws):
         raise ShapeError(f"{len(labels)} maps, but {len(ws)} codes; give one code a map")
@@ -111,17 +149,15 @@ def refine(
     drawn = drawn_on_grid(
         [label.to(ws.device) for label in labels], labeler, label_grid(labeler, prior)
     )
-    parts = []
     for part in torch.split(torch.arange(len(ws), device=ws.device), batch):
         search = _Search(ws[part], moved, axes, lr)
         target = Drawn(drawn.label[part], drawn.known[part])
-        losses = []
+        first: Tensor | None = None
         for step in range(1, steps + 1):
-            losses.append(search.step(target, labeler, prior))
-            if on_report is not None:
-                on_report(RefinementReport(step, losses[-1]))
-        parts.append(Refinement(search.best_ws, losses[0], search.best_loss))
-    return Refinement(*map(torch.cat, zip(*parts, strict=True)))
+            loss = search.step(target, labeler, prior)
+            first = loss if first is None else first
+            best = Refinement(search.best_ws, first, search.best_loss)
+            yield RefinementReport(step, loss, best)
 
 
 @torch.no_grad()

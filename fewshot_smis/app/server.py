@@ -5,7 +5,7 @@ request wants beyond that stands in its query. Nothing a browser sends is ever u
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fewshot_smis.app.desk import BusyError, Desk, SupersededError
 from fewshot_smis.app.studio import Studio
+from fewshot_smis.app.trainings import Trainings
 from fewshot_smis.app.wire import (
     UPLOAD,
     TooLargeError,
@@ -28,8 +29,10 @@ from fewshot_smis.app.wire import (
     errand_json,
     ids_bytes,
     look_of,
+    png_bytes,
     sight_json,
     strip,
+    training_of,
     whole,
     written,
 )
@@ -41,6 +44,7 @@ from stylegan.errors import ConfigError, FewshotError
 
 T = TypeVar("T")
 
+FIRST = "first"  # the name of the model that the app was started with
 PAGE = Path(__file__).parent / "page"
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -58,10 +62,15 @@ HEADERS = {
 
 
 class Workshop(NamedTuple):
-    """What the server offers: models by name, and the desk that draws."""
+    """What the server offers: a model, those trained from the page, and the desk that draws."""
 
-    studios: Mapping[str, Studio]
+    first: Studio
     desk: Desk
+    trainings: Trainings
+
+    def studios(self) -> dict[str, Studio]:
+        """Return every model by name."""
+        return {FIRST: self.first, **self.trainings.studios()}
 
 
 STATUS = (  # the first that fits
@@ -84,7 +93,14 @@ def build_app(workshop: Workshop, hosts: tuple[str, ...] = ("localhost", "127.0.
         Route("/api/map", palette_map, methods=["POST"]),
         Route("/api/upload-map", upload_map, methods=["POST"]),
         Route("/api/photo", photo, methods=["POST"]),
+        Route("/api/refine", refine, methods=["POST"]),
         Route("/api/sample", sample, methods=["POST"]),
+        Route("/api/picture", picture, methods=["POST"]),
+        Route("/api/trainings", trainings),
+        Route("/api/trainings", train, methods=["POST"]),
+        Route("/api/trainings/{name}/sheet", sheet),
+        Route("/api/trainings/{name}/cancel", cancel_training, methods=["POST"]),
+        Route("/api/trainings/{name}/resume", resume_training, methods=["POST"]),
         Route("/api/errands/{name}", errand),
         Route("/api/errands/{name}/cancel", cancel, methods=["POST"]),
     ]
@@ -145,7 +161,7 @@ def page(name: str) -> Callable[[Request], Awaitable[Response]]:
 
 async def models(request: Request) -> JSONResponse:
     """Return every model's name, classes and sizes."""
-    studios = workshop_of(request).studios
+    studios = await asyncio.to_thread(workshop_of(request).studios)
     return JSONResponse({name: studio.about() for name, studio in studios.items()})
 
 
@@ -197,6 +213,13 @@ async def photo(request: Request) -> JSONResponse:
     return JSONResponse(errand_json(workshop_of(request).desk, started))
 
 
+async def refine(request: Request) -> JSONResponse:
+    """Start to fit the picture of a rough map to it."""
+    studio, desk = studio_of(request), workshop_of(request).desk
+    label = studio.check(await body_of(request, studio.side**2))
+    return JSONResponse(errand_json(desk, desk.send(studio.refine(label))))
+
+
 async def sample(request: Request) -> JSONResponse:
     """Draw a sample of the prior, and what the labeler says of it."""
     studio, seed = studio_of(request), whole(request.query_params, "seed")
@@ -218,6 +241,49 @@ async def cancel(request: Request) -> JSONResponse:
     return JSONResponse(errand_json(desk, found))
 
 
+async def picture(request: Request) -> Response:
+    """Return an uploaded picture as trainings take it: its middle square, at the prior's size."""
+    studio = studio_of(request)
+    content = checked_picture(await body_of(request))
+    found = await asyncio.to_thread(read_image, UPLOAD, content)
+    return Response(png_bytes(studio.fit_picture(found)), media_type="image/png")
+
+
+async def trainings(request: Request) -> JSONResponse:
+    """Say how far every training is."""
+    return JSONResponse(workshop_of(request).trainings.told())
+
+
+async def train(request: Request) -> JSONResponse:
+    """Begin to train on labelled pictures."""
+    workshop = workshop_of(request)
+    plan, shots = training_of(await body_of(request), workshop.first)
+    started = await asyncio.to_thread(workshop.trainings.start, plan, shots)
+    return JSONResponse(started.told())
+
+
+async def sheet(request: Request) -> Response:
+    """Return the newest sheet of a training."""
+    path = workshop_of(request).trainings.get(request.path_params["name"]).sheet()
+    if path is None:
+        raise ConfigError("this training has drawn nothing yet; wait a little")
+    return Response(path.read_bytes(), media_type="image/png")
+
+
+async def cancel_training(request: Request) -> JSONResponse:
+    """Stop a training; it can be resumed."""
+    found = workshop_of(request).trainings.get(request.path_params["name"])
+    workshop_of(request).trainings.cancel(found)
+    return JSONResponse(found.told())
+
+
+async def resume_training(request: Request) -> JSONResponse:
+    """Go on with a training that was stopped or failed."""
+    found = workshop_of(request).trainings.get(request.path_params["name"])
+    workshop_of(request).trainings.resume(found)
+    return JSONResponse(found.told())
+
+
 def workshop_of(request: Request) -> Workshop:
     """Return what the server offers."""
     found: Workshop = request.app.state.workshop
@@ -230,9 +296,10 @@ def studio_of(request: Request) -> Studio:
     Raises:
         ConfigError: There is no such model.
     """
-    studios = workshop_of(request).studios
-    name = request.query_params.get("model", "")
-    if name not in studios:
+    workshop, name = workshop_of(request), request.query_params.get("model", "")
+    if name == FIRST:
+        return workshop.first
+    if name not in (studios := workshop.studios()):
         raise ConfigError(f"there is no model '{name[:32]}'; reload the page")
     return studios[name]
 

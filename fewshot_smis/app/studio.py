@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from encoders import MaskEncoder
-from fewshot_smis.data import IGNORE, Classes, resize_label, to_tensor, to_uint8
+from fewshot_smis.data import IGNORE, Classes, resize_image, resize_label, to_tensor, to_uint8
 from fewshot_smis.data.images import UInt8
 from fewshot_smis.encoding import encode
 from fewshot_smis.inversion import PRESETS, InversionSettings, inversion_steps
 from fewshot_smis.labelers import Labeler, label_samples
 from fewshot_smis.perceptual import PerceptualDistance
+from fewshot_smis.refinement import refinement_steps
 from fewshot_smis.synthesis import mix_styles, sample_styles, style_layers
 from stylegan import Prior
 from stylegan.errors import BackendError, ConfigError, LabelError
@@ -28,6 +29,7 @@ from stylegan.seeding import stream
 MOST_STYLES = 8  # side by side
 MOST_CODES = 256  # of photographs and samples, kept by name
 SIDES = (256, 512)  # px; smallest and largest side of a map on the page
+REFINE_STEPS = 60  # a third of the paper's: it is waited for
 STYLES = "synthesize/styles"  # the stream of `synthesize --seed N --styles 1`, which draws the same
 PHOTO = InversionSettings(**{**vars(PRESETS["default"]), "steps": 120})
 
@@ -53,12 +55,14 @@ class Look:
         layers: Layers that take the style, see `parse_layers`.
         alpha: Strength of the style, 0 to 1.
         psi: Truncation of seeds' styles, 0 to 1.
+        layout: The name of a kept code, as `refine` gives, in place of the encoder's.
     """
 
     styles: tuple[int | str | None, ...] = (None,)
     layers: str | None = None
     alpha: float = 1.0
     psi: float = 1.0
+    layout: str | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -135,8 +139,15 @@ class Studio:
         """Bring a map [h,w] of any size to the page's, [1,side,side]; the middle square of it."""
         return resize_label(middle_square(label)[None], self.side)
 
-    def check(self, ids: bytes) -> Tensor:
+    def fit_picture(self, picture: UInt8) -> UInt8:
+        """Bring a picture [H,W,3] to the prior's size; the middle square of it."""
+        square = to_tensor(middle_square(picture))[None]
+        return to_uint8(resize_image(square, self.model.prior.img_resolution))[0]
+
+    def check(self, ids: bytes, classes: Classes | None = None) -> Tensor:
         """Return the map [side,side] int64 that `ids`, a byte a pixel, hold.
+
+        The ids are those of the model's classes, or of `classes`.
 
         Raises:
             LabelError: There are too few or too many pixels, or an id is no class.
@@ -147,12 +158,10 @@ class Studio:
                 f"{self.side}; reload the page"
             )
         label = np.frombuffer(ids, np.uint8).reshape(self.side, self.side).astype(np.int64)
-        bad = label[(label >= self.model.classes.num_classes) & (label != IGNORE)]
+        num = (classes or self.model.classes).num_classes
+        bad = label[(label >= num) & (label != IGNORE)]
         if bad.size:
-            raise LabelError(
-                f"class id {bad[0]}, but the model knows {self.model.classes.num_classes} classes; "
-                "reload the page"
-            )
+            raise LabelError(f"class id {bad[0]}, but there are {num} classes; reload the page")
         return torch.from_numpy(label)
 
     @torch.no_grad()
@@ -164,10 +173,32 @@ class Studio:
             LabelError: A class id that the model does not know.
         """
         prior = self.model.prior
-        layout = encode(label[None].to(self.device), self.model.encoder)  # [1,L,D]
+        layout = self._encode(label) if look.layout is None else self.code(look.layout)[None]
         style = torch.stack([self._style(style, layout[0], look.psi) for style in look.styles])
         ws = mix_styles(layout, style, prior, layers=look.layers, alpha=look.alpha)[0]
         return Drawing(to_uint8(prior.synthesis(ws).img), ws.cpu())
+
+    def refine(self, label: Tensor) -> Iterator[Progress]:
+        """Fit the picture of a rough map [H,W] to it, step by step.
+
+        The last report's result is a `Sight`, whose code is the layout to draw with.
+
+        Raises:
+            BackendError: The model has no labeler.
+        """
+        labeler = self._labeler("say what a class looks like")
+        steps = refinement_steps(
+            label[None],
+            self._encode(label),
+            labeler,
+            self.model.prior,
+            gen=stream(0, "app/refine", self.device),
+            steps=REFINE_STEPS,
+        )
+        for report in steps:
+            last = report.step == REFINE_STEPS
+            result = self._sight(report.best.ws[0]) if last else None
+            yield Progress(report.step, REFINE_STEPS, result)
 
     @torch.no_grad()
     def sample(self, seed: int) -> Sight:
@@ -183,11 +214,7 @@ class Studio:
         Raises:
             BackendError: The model has no labeler.
         """
-        if self.model.labeler is None:
-            raise BackendError(
-                f"{self.model.name}: has no labeler to tell the map of a photograph; put the "
-                "labeler.safetensors of its run of `label` into its folder"
-            )
+        self._labeler("tell the map of a photograph")
         prior = self.model.prior
         square = to_tensor(middle_square(picture))[None].to(self.device)
         seed = int.from_bytes(hashlib.sha256(picture.tobytes()).digest()[:4], "little")
@@ -222,6 +249,17 @@ class Studio:
         while len(self._codes) > MOST_CODES:
             self._codes.popitem(last=False)
         return name
+
+    def _encode(self, label: Tensor) -> Tensor:
+        return encode(label[None].to(self.device), self.model.encoder)  # [1,L,D]
+
+    def _labeler(self, purpose: str) -> Labeler:
+        if self.model.labeler is None:
+            raise BackendError(
+                f"{self.model.name}: has no labeler to {purpose}; put the labeler.safetensors of "
+                "its run of `label` into its folder"
+            )
+        return self.model.labeler
 
     def _style(self, style: int | str | None, own: Tensor, psi: float) -> Tensor:
         """Return the code [L,D] of a style; `own` [L,D] is the encoder's."""

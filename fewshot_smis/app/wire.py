@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import tempfile
 import warnings
@@ -18,7 +19,10 @@ from starlette.responses import Response
 from torch import Tensor
 
 from fewshot_smis.app.desk import Desk, Errand
-from fewshot_smis.app.studio import Look, Sight
+from fewshot_smis.app.studio import Look, Sight, Studio
+from fewshot_smis.app.trainings import Plan, Shot
+from fewshot_smis.data import Classes, read_image
+from fewshot_smis.data.classes import parse_classes
 from fewshot_smis.data.images import UInt8
 from stylegan.errors import ConfigError, DataError, FewshotError
 
@@ -73,7 +77,7 @@ def checked_picture(content: bytes) -> bytes:
 
 
 def look_of(query: QueryParams) -> Look:
-    """Read the styles a map is drawn in: styles=own,17,code..., layers, alpha, psi.
+    """Read the styles a map is drawn in: styles=own,17,code..., layers, alpha, psi, layout.
 
     Raises:
         ConfigError: One of them cannot be read.
@@ -84,6 +88,7 @@ def look_of(query: QueryParams) -> Look:
         layers=query.get("layers") or None,
         alpha=_number(query, "alpha"),
         psi=_number(query, "psi"),
+        layout=query.get("layout") or None,
     )
 
 
@@ -115,6 +120,35 @@ def _number(query: QueryParams, name: str) -> float:
         return float(query.get(name, "1"))
     except ValueError as error:
         raise ConfigError(f"{name} '{query[name][:16]}' is not a number") from error
+
+
+def training_of(content: bytes, studio: Studio) -> tuple[Plan, list[Shot]]:
+    """Read a training: title, classes, steps, recipe, pictures with their ids and codes.
+
+    Raises:
+        ConfigError: It is no such object, or a code is no longer kept.
+        DataError: A picture or map cannot be read.
+    """
+    try:
+        value = json.loads(content)
+        plan = Plan(
+            title=str(value["title"]),
+            classes=parse_classes(value["classes"]),
+            steps=int(value["steps"]),
+            recipe=str(value["recipe"]),
+        )
+        shots = [_shot(shot, plan.classes, studio) for shot in value["pictures"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"this is no training ({error!r:.80}); reload the page") from error
+    return plan, shots
+
+
+def _shot(value: dict[str, str | None], classes: Classes, studio: Studio) -> Shot:
+    content = checked_picture(base64.b64decode(value["picture"] or ""))
+    picture = studio.fit_picture(read_image(UPLOAD, content))
+    label = studio.check(base64.b64decode(value["ids"] or ""), classes)
+    name = value["code"]
+    return Shot(picture, label, None if name is None else studio.code(name))
 
 
 def ids_bytes(label: Tensor) -> bytes:

@@ -10,13 +10,13 @@ import torch
 
 from fewshot_smis.app.studio import Model, Studio
 from fewshot_smis.data import Classes, load_label_maps
-from fewshot_smis.data.files import read_json
-from fewshot_smis.jobs.base import DEMO, demo_model, pick_device
+from fewshot_smis.jobs.base import DEMO, demo_model, labeler_of, pick_device, prior_of
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.train import open_model
 from fewshot_smis.labelers import Labeler, load_labeler
 from fewshot_smis.perceptual import PerceptualDistance, load_perceptual
-from stylegan.errors import BackendError
+from fewshot_smis.runs import sha256
+from stylegan.errors import BackendError, ConfigError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EXAMPLES = (
@@ -57,6 +57,7 @@ def run_app(job: AppJob, _: None) -> dict[str, Any]:
 
         from fewshot_smis.app.desk import Desk
         from fewshot_smis.app.server import Workshop, build_app
+        from fewshot_smis.app.trainings import Trainings
     except ImportError as error:
         raise BackendError(
             f"the app needs {error.name}: pip install 'fewshot-smis[app]'"
@@ -65,10 +66,23 @@ def run_app(job: AppJob, _: None) -> dict[str, Any]:
     distance = load_perceptual(job.perceptual)
     if isinstance(distance, torch.nn.Module):
         distance = distance.to(device)
-    studio = open_studio(job.run or demo_model(), job.prior, device, distance)
+    source = job.run or demo_model()
+    studio = open_studio(source, job.prior, device, distance)
+    prior = prior_of(source, job.prior)
     desk = Desk(most_waiting=job.waiting)
+    trainings = Trainings(
+        job.runs / "app",
+        studio,
+        prior,
+        sha256(prior),
+        options={
+            "invert": ("--device", job.device, "--perceptual", job.perceptual),
+            "label": ("--device", job.device),
+            "train": ("--device", job.device),
+        },
+    )
     hosts = LOOPBACK if job.host in LOOPBACK else ("*",)
-    app = build_app(Workshop({"first": studio}, desk), hosts)
+    app = build_app(Workshop(studio, desk, trainings), hosts)
     server = uvicorn.Server(
         uvicorn.Config(app, host=job.host, port=job.port, log_level="warning", lifespan="off")
     )
@@ -80,6 +94,7 @@ def run_app(job: AppJob, _: None) -> dict[str, Any]:
                 webbrowser.open(address)
             server.run(sockets=[socket])
     finally:
+        trainings.close()
         desk.close()
     return {"served": address}
 
@@ -103,10 +118,11 @@ def open_studio(
 
 def find_labeler(run: Path, device: torch.device) -> Labeler | None:
     """Return the labeler that a run was trained with, None if it is gone."""
-    file = run / "labeler.safetensors"
-    if not file.is_file() and (run / "inputs.json").is_file():
-        file = Path(read_json(run / "inputs.json").get("labeler", {}).get("path", file))
-    return load_labeler(file, device) if file.is_file() else None
+    try:
+        file = labeler_of(run, None)
+    except ConfigError:
+        return None
+    return load_labeler(file, device)
 
 
 def find_examples(classes: Classes) -> tuple[tuple[str, torch.Tensor], ...]:

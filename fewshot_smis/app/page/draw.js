@@ -13,17 +13,20 @@ const state = {
   model: null, about: null, chosen: 0,
   styles: [{ own: true }, { seed: 1 }, { seed: 2 }, { seed: 3 }], // or { code, name }
   look: { from: 0, to: 0, alpha: 1, psi: 1 },
+  layout: null, // the code of the map as refined, until the map changes
+  refining: null, // the errand that refines it
 };
 let easel, choose, wanted = null, busy = false;
 
 export function start() {
-  easel = new Easel($("viewport"), { onchange: (live) => request(live) });
+  easel = new Easel($("viewport"), { onchange: mapChanged });
   ({ choose } = toolbar($("tools"), easel));
   $("blank").onclick = () => easel.load(new Uint8Array(easel.ids.length).fill(easel.blank));
   $("upload-map").onclick = openMap;
   $("upload-photo").onclick = () => openPhoto({ map: true });
   $("photo-style").onclick = () => openPhoto({ map: false });
   $("shuffle").onclick = shuffle;
+  $("refine").onclick = toggleRefine;
   $("keep").onclick = keepThis;
   $("downloads").onclick = (event) => event.target.dataset.what && save(event.target.dataset.what);
 }
@@ -38,7 +41,8 @@ export async function openModel(name, about) {
   easel.open(about.side, about.classes.map((c) => c.color));
   const select = palette($("palette"), about.classes, easel, choose);
   select(1);
-  $("upload-photo").hidden = $("photo-style").hidden = !about.photos;
+  $("upload-photo").hidden = $("photo-style").hidden = $("refine").hidden = !about.photos;
+  $("refine").ariaPressed = about.photos && about.kind === "sparse";
   sliders();
   const maps = new Uint8Array(await (await get("/api/examples", { model: name })).arrayBuffer());
   showExamples(maps);
@@ -58,7 +62,8 @@ const word = (style) => (style.own ? "own" : style.code ?? String(style.seed));
 
 function query(styles) {
   const { from, to, alpha, psi } = state.look;
-  return { model: state.model, styles: styles.map(word).join(), layers: `${from}-${to}`, alpha, psi };
+  const layout = state.layout ?? "";
+  return { model: state.model, styles: styles.map(word).join(), layers: `${from}-${to}`, alpha, psi, layout };
 }
 
 // Ask for the picture of the map as it is now. While a stroke is drawn the chosen style alone is
@@ -89,8 +94,48 @@ async function serve() {
   busy = false;
 }
 
+// ---- refinement: after each stroke the layout is fitted to the map
+
+function mapChanged(live) {
+  state.layout = null;
+  if (state.refining) post(`/api/errands/${state.refining}/cancel`).catch(() => {});
+  state.refining = null;
+  request(live);
+  if (!live && $("refine").ariaPressed === "true") refine();
+}
+
+function toggleRefine() {
+  const on = $("refine").ariaPressed !== "true";
+  $("refine").ariaPressed = on;
+  if (on) return refine();
+  mapChanged(false);
+}
+
+async function refine() {
+  try {
+    const errand = await (await post("/api/refine", { model: state.model }, easel.ids.slice())).json();
+    state.refining = errand.id;
+    const found = await follow(errand, ({ step, steps }) => {
+      if (state.refining === errand.id) $("status").textContent = `refining ${step} of ${steps || "?"}`;
+    });
+    if (!found || state.refining !== errand.id) return;
+    state.refining = null;
+    state.layout = found.code;
+    request(false);
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
 async function refused(error, again) {
   if (error.status === 409) return; // a later stroke of ours is on its way
+  if (error.message.includes("no longer kept")) {
+    state.layout = null;
+    state.styles = state.styles.filter((style) => !style.code);
+    if (!state.styles.length) state.styles = [{ own: true }];
+    state.chosen = 0;
+    return changed();
+  }
   if (error.status !== 503 && error.status !== 0) return toast(error.message);
   $("status").textContent = error.message;
   $("status").className = "wait";

@@ -2,6 +2,7 @@
 
 import { openModel, restore, start } from "./draw.js";
 import { showGallery } from "./gallery.js";
+import * as label from "./label.js";
 import { get } from "./net.js";
 import { toast } from "./ui.js";
 
@@ -15,6 +16,7 @@ function show(name) {
     document.getElementById(tab.dataset.tab).hidden = tab.dataset.tab !== name;
   }
   if (name === "gallery") showGallery(open).catch((error) => toast(error.message));
+  if (name === "label") label.enter();
 }
 
 async function open(entry) {
@@ -31,12 +33,24 @@ async function choose(name) {
   await openModel(name, models[name]);
 }
 
+async function refresh() {
+  models = await (await get("/api/models")).json();
+  chooser.replaceChildren(...Object.entries(models).map(([name, about]) => new Option(about.name, name)));
+}
+
+// Draw with a model that has just been trained.
+async function drawWith(name) {
+  await refresh();
+  show("draw");
+  await choose(name);
+}
+
 async function begin() {
   for (const tab of tabs) tab.addEventListener("click", () => show(tab.dataset.tab));
   start();
-  models = await (await get("/api/models")).json();
-  chooser.replaceChildren(...Object.entries(models).map(([name, about]) => new Option(about.name, name)));
+  await refresh();
   chooser.addEventListener("change", () => choose(chooser.value).catch((error) => toast(error.message)));
+  label.start(models[Object.keys(models)[0]], drawWith);
   await choose(Object.keys(models)[0]);
 }
 

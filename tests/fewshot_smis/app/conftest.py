@@ -1,6 +1,7 @@
 """A studio of tiny networks, and a client that talks to it in process."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from starlette.testclient import TestClient
 from fewshot_smis.app.desk import Desk
 from fewshot_smis.app.server import Workshop, build_app
 from fewshot_smis.app.studio import Model, Studio
+from fewshot_smis.app.trainings import Trainings
 from fewshot_smis.data import Classes
 from fewshot_smis.inversion import InversionSettings
+from stylegan import save_generator
 from tests.fewshot_smis.tiny import tiny_encoder, tiny_labeler, tiny_labels, tiny_prior
 
 OCTETS = {"content-type": "application/octet-stream"}
+SMALL = {"invert": ("--steps", "30", "--perceptual", "none"), "train": ("--width", "8")}
 QUICK = InversionSettings(steps=3, lr=0.1, start="average")
 
 
@@ -48,8 +52,17 @@ def desk() -> Iterator[Desk]:
 
 
 @pytest.fixture
-def client(studio: Studio, desk: Desk) -> Iterator[TestClient]:
-    app = build_app(Workshop({"tiny": studio}, desk), ("testserver",))
+def trainings(studio: Studio, tmp_path: Path) -> Iterator[Trainings]:
+    prior = tmp_path / "prior.safetensors"
+    save_generator(studio.model.prior, prior)
+    made = Trainings(tmp_path / "app", studio, prior, "hash", options=SMALL, most_waiting=1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(studio: Studio, desk: Desk, trainings: Trainings) -> Iterator[TestClient]:
+    app = build_app(Workshop(studio, desk, trainings), ("testserver",))
     with TestClient(app, headers=OCTETS) as made:
         yield made
 

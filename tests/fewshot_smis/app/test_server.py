@@ -5,6 +5,7 @@ import io
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,15 @@ def png(array: np.ndarray, form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
+def ended(client: TestClient, told: dict[str, Any]) -> dict[str, Any]:
+    """Ask for an errand until it has ended."""
+    deadline = time.monotonic() + 60
+    while told["state"] in ("waiting", "running") and time.monotonic() < deadline:
+        time.sleep(0.01)
+        told = client.get(f"/api/errands/{told['id']}").json()
+    return told
+
+
 def test_the_page_fetches_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/")
     assert "default-src 'self'" in page.headers["content-security-policy"]
@@ -42,16 +52,16 @@ def test_the_page_fetches_nothing_from_elsewhere(client: TestClient) -> None:
 
 
 def test_models_and_examples(client: TestClient) -> None:
-    about = client.get("/api/models").json()["tiny"]
+    about = client.get("/api/models").json()["first"]
     assert (about["side"], about["kind"], about["examples"]) == (256, "dense", ["bands"])
-    maps = client.get("/api/examples", params={"model": "tiny"}).content
+    maps = client.get("/api/examples", params={"model": "first"}).content
     assert len(maps) == 256 * 256
     assert set(maps) == {0, 1, 2}
 
 
 def test_a_map_is_drawn_in_every_style_side_by_side(client: TestClient, studio: Studio) -> None:
     ids = some_map().tobytes()
-    query = {"model": "tiny", "user": "a", "styles": "own,4", "layers": "2-3", "alpha": "0.5"}
+    query = {"model": "first", "user": "a", "styles": "own,4", "layers": "2-3", "alpha": "0.5"}
     answer = client.post("/api/draw", params=query, content=ids)
     assert answer.headers["content-type"] == "image/png"
     look = Look(styles=(None, 4), layers="2-3", alpha=0.5)
@@ -63,7 +73,7 @@ def test_codes_and_maps_are_downloaded_as_files_that_commands_read(
     client: TestClient, studio: Studio, tmp_path: Path
 ) -> None:
     ids = some_map()
-    query = {"model": "tiny", "styles": "own,4"}
+    query = {"model": "first", "styles": "own,4"}
     file = tmp_path / "codes.safetensors"
     file.write_bytes(client.post("/api/code", params=query, content=ids.tobytes()).content)
     names, ws = load_codes(file, studio.model.prior)
@@ -81,7 +91,7 @@ def test_an_uploaded_map_is_snapped_to_the_classes(client: TestClient, kind: str
     label[:, 50:] = 2
     colors = np.array(Classes.generic(3).colors, np.uint8)[label]
     content = {"ids": png(label), "colours": png(colors), "jpeg": png(colors, "JPEG")}[kind]
-    answer = client.post("/api/upload-map", params={"model": "tiny"}, content=content)
+    answer = client.post("/api/upload-map", params={"model": "first"}, content=content)
     found = np.frombuffer(answer.content, np.uint8).reshape(256, 256)
     columns = 10 + (np.arange(256) * 60 // 256)  # the middle square
     expected = np.broadcast_to(label[0, columns], (256, 256))
@@ -91,22 +101,33 @@ def test_an_uploaded_map_is_snapped_to_the_classes(client: TestClient, kind: str
 
 def test_a_photograph_is_looked_at_with_progress(client: TestClient) -> None:
     photo = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
-    told = client.post("/api/photo", params={"model": "tiny"}, content=png(photo)).json()
-    deadline = time.monotonic() + 20
-    while told["state"] in ("waiting", "running") and time.monotonic() < deadline:
-        time.sleep(0.01)
-        told = client.get(f"/api/errands/{told['id']}").json()
+    told = client.post("/api/photo", params={"model": "first"}, content=png(photo)).json()
+    told = ended(client, told)
     assert (told["state"], told["step"], told["steps"]) == ("done", 3, 3)
     assert len(base64.b64decode(told["result"]["label"])) == 256 * 256
-    style = {"model": "tiny", "styles": told["result"]["code"], "layers": "0-"}
+    style = {"model": "first", "styles": told["result"]["code"], "layers": "0-"}
     drawn = client.post("/api/draw", params=style, content=some_map().tobytes())
     inverted = base64.b64decode(told["result"]["picture"].partition(",")[2])
     np.testing.assert_array_equal(pixels(drawn.content), pixels(inverted))
     assert client.post(f"/api/errands/{told['id']}/cancel").json()["state"] == "done"
 
 
+def test_a_rough_map_is_refined_and_drawn_from_its_layout(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_smis.app.studio.REFINE_STEPS", 3)
+    ids = some_map().tobytes()
+    told = client.post("/api/refine", params={"model": "first"}, content=ids).json()
+    told = ended(client, told)
+    assert (told["state"], told["step"]) == ("done", 3)
+    query = {"model": "first", "layout": told["result"]["code"]}
+    drawn = client.post("/api/draw", params=query, content=ids)
+    refined = base64.b64decode(told["result"]["picture"].partition(",")[2])
+    np.testing.assert_array_equal(pixels(drawn.content), pixels(refined))
+
+
 def test_a_sample_comes_with_its_code_and_map(client: TestClient) -> None:
-    query = {"model": "tiny", "seed": "3"}
+    query = {"model": "first", "seed": "3"}
     told = client.post("/api/sample", params=query).json()
     assert told == client.post("/api/sample", params=query).json()
     assert len(told["code"]) == 16
@@ -114,18 +135,18 @@ def test_a_sample_comes_with_its_code_and_map(client: TestClient) -> None:
 
 BAD = [
     ("/api/draw", {"model": "other"}, b"", 400, "there is no model 'other'"),
-    ("/api/draw", {"model": "../tiny"}, b"", 400, "there is no model"),
-    ("/api/draw", {"model": "tiny"}, b"\0" * 5, 400, "a map of 5 pixels"),
-    ("/api/draw", {"model": "tiny"}, b"\0" * 65537, 413, "more than 65,536 bytes"),
-    ("/api/draw", {"model": "tiny", "styles": "1.5"}, b"\0" * 65536, 400, "style '1.5'"),
-    ("/api/draw", {"model": "tiny", "styles": "own," * 9 + "own"}, b"", 400, "10 styles"),
-    ("/api/draw", {"model": "tiny", "alpha": "much"}, b"", 400, "alpha 'much' is not a number"),
-    ("/api/draw", {"model": "tiny", "layers": "0-99"}, b"\0" * 65536, 400, "outside the network"),
-    ("/api/draw", {"model": "tiny", "styles": "0123456789abcdef"}, b"\0" * 65536, 400, "kept"),
-    ("/api/upload-map", {"model": "tiny"}, b"<html>", 400, "not a picture"),
-    ("/api/upload-map", {"model": "tiny"}, b"", 400, "not a picture"),
-    ("/api/photo", {"model": "tiny"}, b"\x89PNG\r\n\x1a\n", 400, "not a picture"),
-    ("/api/sample", {"model": "tiny", "seed": "-1"}, b"", 400, "seed '-1'"),
+    ("/api/draw", {"model": "../first"}, b"", 400, "there is no model"),
+    ("/api/draw", {"model": "first"}, b"\0" * 5, 400, "a map of 5 pixels"),
+    ("/api/draw", {"model": "first"}, b"\0" * 65537, 413, "more than 65,536 bytes"),
+    ("/api/draw", {"model": "first", "styles": "1.5"}, b"\0" * 65536, 400, "style '1.5'"),
+    ("/api/draw", {"model": "first", "styles": "own," * 9 + "own"}, b"", 400, "10 styles"),
+    ("/api/draw", {"model": "first", "alpha": "much"}, b"", 400, "alpha 'much' is not a number"),
+    ("/api/draw", {"model": "first", "layers": "0-99"}, b"\0" * 65536, 400, "outside the network"),
+    ("/api/draw", {"model": "first", "styles": "0123456789abcdef"}, b"\0" * 65536, 400, "kept"),
+    ("/api/upload-map", {"model": "first"}, b"<html>", 400, "not a picture"),
+    ("/api/upload-map", {"model": "first"}, b"", 400, "not a picture"),
+    ("/api/photo", {"model": "first"}, b"\x89PNG\r\n\x1a\n", 400, "not a picture"),
+    ("/api/sample", {"model": "first", "seed": "-1"}, b"", 400, "seed '-1'"),
     ("/api/errands/unknown/cancel", {}, b"", 400, "unknown or long over"),
 ]
 
@@ -144,14 +165,14 @@ def test_uploads_have_limits_of_bytes_and_pixels(
 ) -> None:
     truncated = png(np.zeros((64, 64, 3), np.uint8))[:60]
     for path in ("/api/upload-map", "/api/photo"):
-        answer = client.post(path, params={"model": "tiny"}, content=truncated)
+        answer = client.post(path, params={"model": "first"}, content=truncated)
         assert answer.status_code == 400
         assert "/" not in answer.json()["error"].replace("copy or export", "")
     monkeypatch.setattr(wire, "MOST_PIXELS", 1000)
     wide = png(np.zeros((10, 101, 3), np.uint8))
-    answer = client.post("/api/photo", params={"model": "tiny"}, content=wide)
+    answer = client.post("/api/photo", params={"model": "first"}, content=wide)
     assert (answer.status_code, "101 x 10" in answer.json()["error"]) == (413, True)
-    answer = client.post("/api/photo", params={"model": "tiny"}, content=b"\0" * (16 << 20) + b"1")
+    answer = client.post("/api/photo", params={"model": "first"}, content=b"\0" * (16 << 20) + b"1")
     assert answer.status_code == 413
 
 
@@ -160,7 +181,7 @@ def test_a_busy_desk_says_so_with_503(client: TestClient, desk: Desk) -> None:
     desk.draw("x", lambda: (begun.set(), go.wait(10)))
     assert begun.wait(10)
     waiting = [desk.draw(name, lambda: 1) for name in "yz"]
-    query = {"model": "tiny", "user": "w"}
+    query = {"model": "first", "user": "w"}
     answer = client.post("/api/draw", params=query, content=some_map().tobytes())
     go.set()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
@@ -171,7 +192,7 @@ def test_a_busy_desk_says_so_with_503(client: TestClient, desk: Desk) -> None:
 
 def test_other_sites_and_other_hosts_are_refused(client: TestClient) -> None:
     form = {"content-type": "text/plain"}  # what any page may send without asking
-    assert client.post("/api/sample", params={"model": "tiny"}, headers=form).status_code == 415
+    assert client.post("/api/sample", params={"model": "first"}, headers=form).status_code == 415
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
     for path in ("/../pyproject.toml", "/..%2fstudio.py", "/studio.py", "/page/index.html"):
         assert client.get(path).status_code == 404

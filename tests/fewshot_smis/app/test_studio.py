@@ -7,6 +7,8 @@ import torch
 from fewshot_smis.app.studio import MOST_CODES, Look, Studio, middle_square
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import to_uint8
+from fewshot_smis.encoding import encode
+from fewshot_smis.refinement import refine
 from fewshot_smis.synthesis import sample_styles, synthesize
 from stylegan.errors import BackendError, ConfigError, LabelError
 from stylegan.seeding import stream
@@ -64,6 +66,24 @@ def test_without_a_labeler_photographs_are_refused_with_the_fix() -> None:
     assert studio.sample(0).label is None
     with pytest.raises(BackendError, match=r"tiny: has no labeler .* labeler.safetensors"):
         next(studio.look_at(np.zeros((8, 8, 3), np.uint8)))
+    with pytest.raises(BackendError, match="no labeler to say what a class looks like"):
+        next(studio.refine(studio.check(some_map().tobytes())))
+
+
+def test_a_rough_map_is_refined_to_a_layout(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fewshot_smis.app.studio.REFINE_STEPS", 4)
+    label = studio.check(some_map().tobytes())
+    reports = list(studio.refine(label))
+    assert [(r.step, r.steps) for r in reports] == [(i, 4) for i in (1, 2, 3, 4)]
+    ws = encode(label[None], studio.model.encoder)
+    model = studio.model
+    gen = stream(0, "app/refine")
+    found = refine(label[None], ws, model.labeler, model.prior, gen=gen, steps=4)
+    torch.testing.assert_close(studio.code(reports[-1].result.code), found.ws[0])
+    drawing = studio.draw(label, Look(layout=reports[-1].result.code))
+    np.testing.assert_array_equal(drawing.pictures[0], reports[-1].result.picture)
 
 
 def test_examples_are_brought_to_the_page(studio: Studio) -> None:
@@ -76,7 +96,7 @@ def test_examples_are_brought_to_the_page(studio: Studio) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\0" * 9, "a map of 9 pixels"), (b"\3" * 256 * 256, "class id 3, but the model knows 3")],
+    [(b"\0" * 9, "a map of 9 pixels"), (b"\3" * 256 * 256, "class id 3, but there are 3 classes")],
 )
 def test_a_map_that_is_none_is_refused(studio: Studio, content: bytes, message: str) -> None:
     with pytest.raises(LabelError, match=message):
