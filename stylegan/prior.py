@@ -5,6 +5,7 @@ training and synthesis take any of them.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -27,7 +28,7 @@ class Rendering(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriorConfig:
+class PriorConfig(ABC):
     """The sizes all generators have."""
 
     family: ClassVar[str]  # "stylegan1", "stylegan2" or "stylegan3"
@@ -39,9 +40,9 @@ class PriorConfig:
     img_channels: int = 3
 
     @property
+    @abstractmethod
     def num_ws(self) -> int:
         """Number of styles that synthesis takes."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -56,7 +57,7 @@ class PriorConfig:
             raise ConfigError(f"generator configuration: {error}") from error
 
 
-class Synthesis(nn.Module):
+class Synthesis(nn.Module, ABC):
     """ws [N, num_ws, w_dim] -> Rendering.
 
     `block_resolutions` are the sizes whose features can be asked for, and `layer_resolutions` the
@@ -87,11 +88,11 @@ class Synthesis(nn.Module):
         sizes = self._sizes(ws, noise_mode, generator, max(wanted, default=0))
         return {res: x for res, x in sizes if res in wanted}
 
+    @abstractmethod
     def _sizes(
         self, ws: Tensor, noise_mode: str, gen: Source | None, largest: float = math.inf
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield each size up to `largest` px and its features, the last ones it has."""
-        raise NotImplementedError
 
     def check(self, ws: Tensor, noise_mode: str, wanted: set[int]) -> None:
         """Refuse codes of another network, unknown noise modes and sizes it does not have.

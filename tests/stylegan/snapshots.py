@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from stylegan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from stylegan.rosinality import generator_to_rosinality
 
 WIDTHS = {4: 12, 8: 8, 16: 6}
 
@@ -108,3 +109,11 @@ def dump_nvidia(content: Any, protocol: int = 4) -> bytes:
 def dump_to(path: Path, content: Any, protocol: int = 4) -> Path:
     path.write_bytes(dump_nvidia(content, protocol))
     return path
+
+
+def write_rosinality(path, **parts):
+    """Write a tiny generator as rosinality's trainer does, with further parts, and return it."""
+    G = tiny_generator()
+    content = {"g_ema": generator_to_rosinality(G.state_dict()), **parts}
+    torch.save(content, path)
+    return G
