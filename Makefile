@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 $(STAMP): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,app,perceptual,synth,metrics,train]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,app,perceptual,synth,metrics,train,scribbles]'
 	touch $(STAMP)
 
 demo: $(STAMP)

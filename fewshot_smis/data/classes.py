@@ -90,6 +90,18 @@ class Classes:
         first = "unknown" if sparse else "class 0"
         return cls((first, *(f"class {i}" for i in range(1, num))), sparse=sparse)
 
+    def as_sparse(self) -> "Classes":
+        """Return the classes of marks on these: id 0 is unknown, and what was class 0 comes last.
+
+        Sparse classes are returned as they are.
+        """
+        if self.sparse:
+            return self
+        greys = ((grey, grey, grey) for grey in range(200, 0, -1))
+        last = next(grey for grey in greys if grey not in self.colors)
+        names = ("unknown", *self.names[1:], self.names[0])
+        return Classes(names, (*self.colors, last), sparse=True)
+
     @classmethod
     def load(cls, path: Path | str) -> "Classes":
         """Read a classes.json: `{"kind": "dense", "classes": [{"name": ..., "color": [r, g, b]}]}`.

@@ -44,9 +44,7 @@ def landmark_classes() -> Classes:
 
 def scribble_classes() -> Classes:
     """Return the 20 classes of scribble maps: unknown, 18 of CelebAMask-HQ, background strokes."""
-    face = Classes.CELEBAMASK
-    names = ("unknown", *face.names[1:], face.names[0])
-    return Classes(names, (*face.colors, (200, 200, 200)), sparse=True)
+    return Classes.CELEBAMASK.as_sparse()
 
 
 def _stamp(label: Array, x: float, y: float, radius: float, value: int, within: Array) -> None:
@@ -149,21 +147,28 @@ def _strokes(region: Array, rng: np.random.Generator, radius: float) -> list[Arr
     return strokes
 
 
-def scribble_map(label: Array, rng: np.random.Generator, *, radius: float = 1.2) -> Array:
-    """Draw a few strokes inside each region of a dense face map, as a person would.
+def scribble_map(
+    label: Array,
+    rng: np.random.Generator,
+    *,
+    radius: float = 1.2,
+    background: int = BACKGROUND_SCRIBBLE,
+) -> Array:
+    """Draw a few strokes inside each region of a dense map, as a person would.
 
     Args:
-        label: [H,W] CelebAMask-HQ ids.
+        label: [H,W] ids, of CelebAMask-HQ by default.
         rng: chooses among equally good places.
         radius: of the brush, in pixels.
+        background: the id of strokes in what has id 0.
 
     Returns:
-        uint8 [H,W]: 0 unknown, 1..18 as in `label`, BACKGROUND_SCRIBBLE for background.
+        uint8 [H,W]: 0 unknown, `background` for background, else as in `label`.
     """
     scribbles = np.zeros(label.shape, np.uint8)
     for value in np.unique(label):
         region = label == value
-        ink = int(value) or BACKGROUND_SCRIBBLE
+        ink = int(value) or background
         for line in _strokes(region, rng, radius):
             for x, y in line:
                 _stamp(scribbles, x, y, radius, ink, region)
