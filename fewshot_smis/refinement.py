@@ -164,7 +164,7 @@ def refinement_steps(
 def label_grid(labeler: Labeler, prior: Prior) -> tuple[int, int]:
     """Return the size (h, w) of the largest features of `prior` that `labeler` reads."""
     middle = prior.mapping.w_avg.expand(1, prior.num_ws, -1)
-    feats = prior.synthesis(middle, feature_resolutions=(labeler.resolution,)).feats
+    feats = prior.synthesis.features(middle, (labeler.resolution,))
     _, _, height, width = feats[labeler.resolution].shape
     return height, width
 
@@ -182,7 +182,7 @@ class _Search:
     def step(self, drawn: Drawn, labeler: Labeler, prior: Prior) -> Tensor:
         """Keep the codes that fit best so far, take a step and return the loss [N] before it."""
         ws = self.start + self.moved * (self.shift @ self.axes)[:, None]  # [N,L,D]
-        feats = prior.synthesis(ws, feature_resolutions=labeler.resolutions).feats
+        feats = prior.synthesis.features(ws, labeler.resolutions)
         loss = mean_mismatch(labeler, feats, drawn)  # [N]
         value = loss.detach()
         better = value < self.best_loss
