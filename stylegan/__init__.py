@@ -1,7 +1,8 @@
 """The prior: StyleGAN generators and discriminators, z -> ws -> picture and features.
 
 `load_generator(path)` gives G; `G.mapping(z)` gives ws [N, num_ws, w_dim], and
-`G.synthesis(ws, feature_resolutions=(64,))` gives `img` and `feats[64]`.
+`G.synthesis(ws, feature_resolutions=(64,))` gives `img` and `feats[64]`. `prepare(G)` draws the
+same faster, for everything but training.
 """
 
 import importlib
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         save_generator,
     )
     from stylegan.discriminator import Discriminator, DiscriminatorConfig
+    from stylegan.prepared import prepare
     from stylegan.prior import Prior, PriorConfig, Rendering
     from stylegan.stylegan1 import StyleGAN1, StyleGAN1Config
     from stylegan.stylegan2 import Generator, GeneratorConfig
@@ -39,6 +41,7 @@ _WHERE = {
     "describe": "stylegan.checkpoint",
     "load_generator": "stylegan.checkpoint",
     "load_snapshot": "stylegan.checkpoint",
+    "prepare": "stylegan.prepared",
     "save_generator": "stylegan.checkpoint",
     "user_transform": "stylegan.stylegan3",
 }
@@ -60,6 +63,7 @@ __all__ = [
     "describe",
     "load_generator",
     "load_snapshot",
+    "prepare",
     "save_generator",
     "user_transform",
 ]

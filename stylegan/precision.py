@@ -10,6 +10,7 @@ import torch
 from stylegan.errors import ConfigError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def resolve_precision(precision: str, device: torch.device | str) -> torch.dtype:
@@ -33,17 +34,26 @@ def resolve_precision(precision: str, device: torch.device | str) -> torch.dtype
     return torch.bfloat16 if fast else torch.float32
 
 
-def cpu_has_bfloat16(info: Path = Path("/proc/cpuinfo")) -> bool:
+def cpu_has_bfloat16(info: Path = CPU_INFO) -> bool:
     """Tell whether this CPU multiplies bfloat16 faster than float32.
 
     With AMX it does, many times, and with AVX512-BF16 twice on AMD's processors; Intel's without
     AMX take twice as long as for float32.
     """
+    facts = _read(info)
+    return cpu_has_amx(info) or ("avx512_bf16" in facts and "AuthenticAMD" in facts)
+
+
+def cpu_has_amx(info: Path = CPU_INFO) -> bool:
+    """Tell whether this CPU multiplies tiles of bfloat16."""
+    return "amx_bf16" in _read(info)
+
+
+def _read(info: Path) -> str:
     try:
-        facts = info.read_text()
+        return info.read_text()
     except OSError:
-        return False
-    return "amx_bf16" in facts or ("avx512_bf16" in facts and "AuthenticAMD" in facts)
+        return ""
 
 
 def autocast(device: torch.device | str, dtype: torch.dtype) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fewshot_smis.data.files import write_json
 from fewshot_smis.runs import Run, sha256
-from stylegan import Prior, load_generator
+from stylegan import Prior, load_generator, prepare
 from stylegan.errors import BackendError, ConfigError, DataError, FewshotError
 from stylegan.parallel import is_follower
 
@@ -50,8 +50,8 @@ def demo_model() -> Path:
 
 
 def open_prior(path: Path | None, device: torch.device) -> Prior:
-    """Load the generator at `path`, or the embedded one."""
-    return load_generator(demo_prior() if path is None else path, device=device)
+    """Load the generator at `path`, or the embedded one, prepared to draw."""
+    return prepare(load_generator(demo_prior() if path is None else path, device=device))
 
 
 def open_run(job: Any, name: str) -> Run:

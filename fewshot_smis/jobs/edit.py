@@ -27,7 +27,6 @@ from fewshot_smis.jobs.base import (
     counter,
     demo_model,
     labeler_of,
-    open_prior,
     pick_device,
     prior_of,
     record_prior,
@@ -47,7 +46,7 @@ from fewshot_smis.metrics.editing import kept, miou_inside
 from fewshot_smis.perceptual import PerceptualDistance, load_identity_proxy, load_perceptual
 from fewshot_smis.runs import Run
 from fewshot_smis.tuning import tune_prior
-from stylegan import Prior, save_generator
+from stylegan import Prior, load_generator, save_generator
 from stylegan.errors import ConfigError, DataError
 from stylegan.seeding import stream
 
@@ -108,7 +107,7 @@ def run_edit(job: EditJob, run: Run) -> dict[str, Any]:
     labeler_file = labeler_of(job.photo if went_on else demo_model(), job.labeler)
     source = prior_of(job.photo if went_on else labeler_file, job.prior)
     kit = Kit(
-        open_prior(source, device),
+        load_generator(source, device=device),  # whose weights may be tuned
         load_labeler(labeler_file, device),
         *load_distances(job.perceptual, device),
     )
