@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow coverage lint types clean
+.PHONY: demo test test-slow coverage report report-quick lint types clean
 
 $(STAMP): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,12 @@ test-slow: $(STAMP)
 
 coverage: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
+
+report: $(STAMP)
+	$(BIN)/fewshot-smis report --workers 2
+
+report-quick: $(STAMP)
+	$(BIN)/fewshot-smis report --quick --workers 2 --folder runs/report-quick
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -40,6 +40,8 @@ COMMANDS = {
     "mix": Entry("mix", "MixJob", "run_mix", "Layouts x styles -> pictures, or a film."),
     "walk": Entry("mix", "WalkJob", "run_walk", "Film a class of a map as it grows."),
     "app": Entry("app", "AppJob", "run_app", "Draw in the browser."),
+    "evaluate": Entry("evaluate", "EvaluateJob", "run_evaluate", "Judge drawn pictures."),
+    "report": Entry("report.run", "ReportJob", "run_report", "Compare all systems, in tables."),
     "doctor": Entry("doctor", "DoctorJob", "run_doctor", "Say what runs on this machine, and why."),
 }
 PRIOR_COMMANDS = {

@@ -1,6 +1,6 @@
 """What every baseline is given and gives: one contract for pix2pix, pix2pixHD, SPADE and OASIS."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 
 class Method(Protocol):
-    """A generator and its discriminator, with the objective of each.
+    """What can be trained: a network, perhaps its discriminator, and the objective of each.
 
     Of `networks`, those whose name begins with "discriminator" are trained by
     `discriminator_loss`, the others by `generator_loss`; each gives the terms of a sum.
@@ -42,5 +42,18 @@ class Method(Protocol):
     def discriminator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms that the discriminator minimises, scalars by name."""
 
+
+@runtime_checkable
+class Drawing(Method, Protocol):
+    """A method from label maps to pictures."""
+
     def draw(self, onehot: Tensor, gen: torch.Generator) -> Tensor:
         """Return pictures [N,3,H,W] in [-1,1] for `onehot` [N,K,H,W], without gradients."""
+
+
+@runtime_checkable
+class Segmenting(Method, Protocol):
+    """A method from pictures to label maps."""
+
+    def segment(self, img: Tensor) -> Tensor:
+        """Return labels [N,H,W], int64 ids, of pictures `img` [N,3,H,W] in [-1,1]."""

@@ -13,8 +13,9 @@ from fewshot_smis.baselines.batch import Method
 from fewshot_smis.baselines.checkpoint import load_weights
 from fewshot_smis.baselines.config import Config, check_choice
 from fewshot_smis.baselines.oasis import Oasis, OasisConfig
-from fewshot_smis.baselines.pix2pix import Pix2Pix, Pix2PixConfig
+from fewshot_smis.baselines.pix2pix import Pix2Pix, Pix2PixConfig, Pix2PixLabels
 from fewshot_smis.baselines.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
+from fewshot_smis.baselines.segmenter import Segmenter, SegmenterConfig
 from fewshot_smis.baselines.spade import Spade, SpadeConfig
 from fewshot_smis.perceptual import PerceptualDistance
 from stylegan.errors import CheckpointError, ConfigError
@@ -43,13 +44,15 @@ class Family(NamedTuple):
     perceptual: bool = False  # whether it may take a perceptual distance
 
 
+PIX2PIX = Recipe(2e-4, 2e-4, (0.5, 0.999), 0.5, None)
 FAMILIES = {
-    "pix2pix": Family(Pix2PixConfig, Pix2Pix, Recipe(2e-4, 2e-4, (0.5, 0.999), 0.5, None)),
-    "pix2pixhd": Family(
-        Pix2PixHDConfig, Pix2PixHD, Recipe(2e-4, 2e-4, (0.5, 0.999), 0.5, None), True
-    ),
+    "pix2pix": Family(Pix2PixConfig, Pix2Pix, PIX2PIX),
+    "pix2pixhd": Family(Pix2PixHDConfig, Pix2PixHD, PIX2PIX, True),
     "spade": Family(SpadeConfig, Spade, Recipe(1e-4, 4e-4, (0.0, 0.9), 0.5, None), True),
     "oasis": Family(OasisConfig, Oasis, Recipe(1e-4, 4e-4, (0.0, 0.999), 0.0, 0.9999), True),
+    # the other direction, from pictures to label maps
+    "pix2pix-labels": Family(Pix2PixConfig, Pix2PixLabels, PIX2PIX),
+    "segmenter": Family(SegmenterConfig, Segmenter, Recipe(1e-3, 1e-3, (0.9, 0.999), 0.5, None)),
 }
 NAMES = tuple(FAMILIES)
 
@@ -67,7 +70,9 @@ def fitting(name: str, num_classes: int, size: tuple[int, int]) -> dict[str, Any
     """Return the options of method `name` that follow from the data: depth shrinks with `size`."""
     check_choice("baseline", name, NAMES)
     depth = halvings(size)
-    if name == "pix2pix":
+    if name == "segmenter":
+        return {"num_classes": num_classes, "levels": max(min(5, depth), 2)}
+    if name.startswith("pix2pix") and name != "pix2pixhd":
         patch = 70 if min(size) >= 24 else 16
         return {"num_classes": num_classes, "levels": min(8, depth), "patch": patch}
     if name == "pix2pixhd":

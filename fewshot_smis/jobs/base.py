@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,11 @@ def demo_model() -> Path:
     return DEMO / "model"
 
 
+def demo_judge() -> Path:
+    """Return the judge of synthetic faces that comes with the package."""
+    return DEMO / "judge.safetensors"
+
+
 def open_prior(path: Path | None, device: torch.device) -> Prior:
     """Load the generator at `path`, or the embedded one, prepared to draw."""
     return prepare(load_generator(demo_prior() if path is None else path, device=device))
@@ -87,8 +93,24 @@ def carry_out(job: Any, name: str, work: Callable[[Any, Any], dict[str, Any]]) -
         if isinstance(error, FewshotError) and run.latest_checkpoint() is None:
             shutil.rmtree(run.path)
         raise
+    run.save_meta(peak_memory_gb=peak_memory())
     run.finish(result)
     return f"{facts_text(result)}\ndone: {run.path}"
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has held, in GB: CUDA's where it was used.
+
+    0 where the system does not tell.
+    """
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)
 
 
 def facts_text(facts: dict[str, Any]) -> str:

@@ -1,13 +1,15 @@
-"""`baseline train` and `baseline synthesize`: systems trained on labelled pictures alone."""
+"""`baseline train`, `baseline synthesize`: systems trained on labelled pictures alone."""
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fewshot_smis.baselines.batch import Method
+from fewshot_smis.baselines.batch import Drawing, Method, Segmenting
 from fewshot_smis.baselines.fit import Examples, read_examples, train_baseline
 from fewshot_smis.baselines.methods import (
     FAMILIES,
@@ -97,7 +99,8 @@ def parse_options(text: str) -> dict[str, Any]:
 def new_method(job: TrainBaselineJob, num_classes: int) -> Method:
     """Build the untrained method of a job for maps of that many classes."""
     options = fitting(job.method, num_classes, job.size)
-    options |= {"width": job.width, "discriminator_width": job.width}
+    known = {field.name for field in dataclasses.fields(FAMILIES[job.method].config)}
+    options |= dict.fromkeys(known & {"width", "discriminator_width"}, job.width)
     perceptual = None
     if job.perceptual != "none":
         perceptual = load_perceptual(job.perceptual, job.perceptual_weights)
@@ -153,26 +156,52 @@ def run_train_baseline(job: TrainBaselineJob, run: Run) -> dict[str, Any]:
 def progress_sheet(
     method: Method, examples: Examples, classes: Classes, seed: int, count: int = 6
 ) -> Any:
-    """Draw maps, their pictures, and what the method makes of the maps twice, a column each."""
+    """Draw maps, their pictures, and what the method makes of them, a column each.
+
+    From maps it draws pictures twice; from pictures it finds maps.
+    """
     label, img = examples.label[:count], examples.img[:count]
+    rows = [[colorize(one, classes) for one in label], list(img.permute(0, 2, 3, 1).numpy())]
+    if isinstance(method, Segmenting):
+        found = segment(method, img.float() / 127.5 - 1)
+        rows.append([colorize(one, classes) for one in found])
+        return sheets.grid(rows, row_titles=["map", "picture", "found"])
     drawn = [draw(method, label, examples.num_classes, seed + k) for k in range(2)]
-    rows = [
-        [colorize(one, classes) for one in label],
-        list(img.permute(0, 2, 3, 1).numpy()),
-        *(list(to_uint8(one)) for one in drawn),
-    ]
+    rows += [list(to_uint8(one)) for one in drawn]
     return sheets.grid(rows, row_titles=["map", "picture", "drawn", "again"])
 
 
-def draw(method: Method, label: torch.Tensor, num_classes: int, seed: int) -> torch.Tensor:
-    """Draw pictures [N,3,H,W] of maps `label` [N,H,W], in eval mode, noise drawn from `seed`."""
-    device = next(method.networks.parameters()).device
+@contextmanager
+def evaluating(method: Method) -> Iterator[torch.device]:
+    """Put the networks of `method` into eval mode for a while; yield their device."""
     training = method.networks.training
     method.networks.eval()
-    onehot = one_hot(label.to(device), num_classes)
-    img = method.draw(onehot, stream(seed, "baseline/styles", device))
-    method.networks.train(training)
-    return img.cpu()
+    try:
+        yield next(method.networks.parameters()).device
+    finally:
+        method.networks.train(training)
+
+
+def segment(method: Segmenting, img: torch.Tensor) -> torch.Tensor:
+    """Return the maps [N,H,W] that `method` finds in `img` [N,3,H,W] in [-1,1]."""
+    with evaluating(method) as device:
+        return method.segment(img.to(device)).cpu()
+
+
+def draw(method: Method, label: torch.Tensor, num_classes: int, seed: int) -> torch.Tensor:
+    """Draw pictures [N,3,H,W] of maps `label` [N,H,W], in eval mode, noise drawn from `seed`.
+
+    Raises:
+        ConfigError: The method finds maps in pictures, and draws none.
+    """
+    if isinstance(method, Segmenting) or not isinstance(method, Drawing):
+        raise ConfigError(
+            f"a {type(method).__name__} finds label maps and draws no pictures; "
+            "judge with it (`fewshot-smis evaluate --judge`), or give another baseline"
+        )
+    with evaluating(method) as device:
+        onehot = one_hot(label.to(device), num_classes)
+        return method.draw(onehot, stream(seed, "baseline/styles", device)).cpu()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,15 +2,13 @@
 
 import dataclasses
 import html
-import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fewshot_smis.data.files import read_json
-from fewshot_smis.jobs.base import DEMO, carry_out, demo_model
+from fewshot_smis.jobs.base import DEMO, carry_out, demo_model, peak_memory
 from fewshot_smis.jobs.invert import InvertJob, run_invert
 from fewshot_smis.jobs.label import LabelJob, run_label
 from fewshot_smis.jobs.options import Job, opt
@@ -107,12 +105,6 @@ def run_demo(job: DemoJob, run: Run) -> dict[str, Any]:
     }
     total = round(sum(seconds.values()), 1)
     return {**scores, "seconds": total, "peak_memory_gb": round(memory, 2), "page": str(page)}
-
-
-def peak_memory() -> float:
-    """Return the most memory this process has held, in GB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 STYLE = """

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from encoders import EncoderConfig, MaskEncoder, build_encoder, load_encoder, save_encoder
 from fewshot_smis.data import sheets
-from fewshot_smis.data.images import to_uint8, write_image
+from fewshot_smis.data.images import UInt8, to_uint8, write_image
 from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import load_label_maps
 from fewshot_smis.encoding import planes
@@ -148,11 +148,17 @@ def read_shots(path: Path) -> Shots | None:
     return Shots(tensors["ws"], tensors["labels"])
 
 
-@torch.no_grad()
-def progress_sheet(
-    encoder: MaskEncoder, labeler: Labeler, prior: Prior, seed: int, count: int = 6
-) -> Any:
+def progress_sheet(encoder: MaskEncoder, labeler: Labeler, prior: Prior, seed: int) -> UInt8:
     """Draw samples, their pseudo labels and the encoder's reconstructions, a column each."""
+    rows = progress_rows(encoder, labeler, prior, seed)
+    return sheets.grid(rows, row_titles=["sample", "pseudo label", "reconstruction"])
+
+
+@torch.no_grad()
+def progress_rows(
+    encoder: MaskEncoder, labeler: Labeler, prior: Prior, seed: int, count: int = 6
+) -> list[list[UInt8]]:
+    """Return a row of samples, one of their pseudo labels, one of the encoder's reconstructions."""
     device = next(prior.parameters()).device
     was_training = encoder.training
     encoder.eval()
@@ -160,13 +166,12 @@ def progress_sheet(
     labels = label_samples(labeler, prior, ws)
     small = resize_label(labels, encoder.input_size)
     codes = encoder(planes(small, encoder))
-    rows = [
+    encoder.train(was_training)
+    return [
         list(to_uint8(prior.synthesis(ws).img)),
         [colorize(label, labeler.classes) for label in labels.cpu()],
         list(to_uint8(prior.synthesis(codes).img)),
     ]
-    encoder.train(was_training)
-    return sheets.grid(rows, row_titles=["sample", "pseudo label", "reconstruction"])
 
 
 def open_model(run: Path, prior: Path | None, device: torch.device) -> tuple[MaskEncoder, Prior]:

@@ -1,6 +1,7 @@
 """How well label maps agree, and how well drawn pictures keep the layout asked for."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +37,25 @@ def class_iou(counts: Tensor) -> Tensor:
     hit = counts.diagonal().double()
     union = counts.sum(dim=0) + counts.sum(dim=1) - hit
     return torch.where(union > 0, hit / union, torch.nan)
+
+
+class Agreement(NamedTuple):
+    """How well label maps agree with those they should equal; shares from 0 to 1."""
+
+    accuracy: float  # of the pixels
+    class_accuracy: float  # mean over the classes that occur in the target
+    miou: float  # mean over the classes that occur in either
+
+
+def agreement(counts: Tensor) -> Agreement:
+    """Return the three measures of FCN (Long et al. 2015) from `confusion` counts [K,K]."""
+    hit, wanted = counts.diagonal().double(), counts.sum(dim=1)
+    right = torch.where(wanted > 0, hit / wanted, torch.nan)
+    return Agreement(
+        accuracy=float(hit.sum() / counts.sum()),
+        class_accuracy=float(right.nanmean()),
+        miou=float(class_iou(counts).nanmean()),
+    )
 
 
 def mean_iou(

