@@ -1,24 +1,27 @@
 """One thread does all the drawing, so that many people can share one model.
 
-Strokes wait in line, one a person: a later stroke takes the place of one still waiting. Long
-errands (a photograph to invert) go on one step after each stroke, so neither starves the other.
+Strokes wait in line, one a person: a later stroke takes the place of one still waiting. Those
+next in line are drawn together, since a batch costs less than its parts. Long errands (a
+photograph to invert) go on one step after each batch, so neither starves the other.
 """
 
 import logging
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fewshot_smis.app.studio import Progress
 from stylegan.errors import ConfigError, FewshotError
 
 _LOG = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
+MOST_TOGETHER = 8  # strokes drawn at once
 MOST_FINISHED = 64  # errands whose results can still be fetched
 
 
@@ -28,6 +31,14 @@ class BusyError(FewshotError):
 
 class SupersededError(FewshotError):
     """A later stroke of the same person has taken this one's place."""
+
+
+class Stroke(NamedTuple):
+    """Something to draw, and where its picture is awaited."""
+
+    work: Callable[[Sequence[Any]], Sequence[Any]]
+    item: Any
+    future: "Future[Any]"
 
 
 class Errand:
@@ -84,20 +95,25 @@ class Desk:
 
     def __init__(self, *, most_waiting: int = 32, most_errands: int = 8) -> None:
         self.most_waiting, self.most_errands = most_waiting, most_errands
-        self._strokes: OrderedDict[str, tuple[Callable[[], Any], Future[Any]]] = OrderedDict()
+        self._strokes: OrderedDict[str, Stroke] = OrderedDict()
         self._errands: OrderedDict[str, Errand] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="desk", daemon=True)
         self._thread.start()
 
-    def draw(self, user: str, work: Callable[[], T]) -> "Future[T]":
-        """Line up `work` for `user`; what still waits for the same user gives up its place.
+    def draw(
+        self, user: str, work: Callable[[Sequence[Item]], Sequence[Result]], item: Item
+    ) -> "Future[Result]":
+        """Line up `item` for `user`; what still waits for the same user gives up its place.
+
+        `work` is called with this item, and with those that others want the same work done on,
+        and returns the results in their order.
 
         Raises:
             BusyError: Too many people wait.
         """
-        future: Future[T] = Future()
+        future: Future[Result] = Future()
         with self._changed:
             earlier = self._strokes.get(user)
             if earlier is None and len(self._strokes) >= self.most_waiting:
@@ -105,10 +121,10 @@ class Desk:
                     f"{len(self._strokes)} people are waiting for their pictures; try again in a "
                     "moment"
                 )
-            self._strokes[user] = (work, future)
+            self._strokes[user] = Stroke(work, item, future)
             self._changed.notify()
-        if earlier is not None and earlier[1].set_running_or_notify_cancel():
-            earlier[1].set_exception(SupersededError("a later stroke has taken its place"))
+        if earlier is not None and earlier.future.set_running_or_notify_cancel():
+            earlier.future.set_exception(SupersededError("a later stroke has taken its place"))
         return future
 
     def send(self, work: Iterator[Progress]) -> Errand:
@@ -151,11 +167,20 @@ class Desk:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        for _, future in self._strokes.values():
-            future.cancel()
+        for stroke in self._strokes.values():
+            stroke.future.cancel()
 
     def _next_errand(self) -> Errand | None:
         return next((e for e in self._errands.values() if not e.ended), None)
+
+    def _next_strokes(self) -> list[Stroke]:
+        """Take the first stroke in line, and those after it that are drawn by the same work."""
+        taken: list[str] = []
+        for user, stroke in self._strokes.items():
+            same = not taken or stroke.work == self._strokes[taken[0]].work
+            if same and len(taken) < MOST_TOGETHER:
+                taken.append(user)
+        return [self._strokes.pop(user) for user in taken]
 
     def _serve(self) -> None:
         while True:
@@ -165,18 +190,25 @@ class Desk:
                 )
                 if self._closed:
                     return
-                stroke = self._strokes.popitem(last=False)[1] if self._strokes else None
+                strokes = self._next_strokes()
                 errand = self._next_errand()
-            if stroke is not None:
-                _carry_out(*stroke)
+            _carry_out([s for s in strokes if s.future.set_running_or_notify_cancel()])
             if errand is not None:
                 errand.advance()
 
 
-def _carry_out(work: Callable[[], Any], future: "Future[Any]") -> None:
-    if not future.set_running_or_notify_cancel():
+def _carry_out(strokes: list[Stroke]) -> None:
+    """Draw strokes of the same work; if they cannot be drawn together, each by itself."""
+    if not strokes:
         return  # whoever asked has gone
     try:
-        future.set_result(work())
+        results = strokes[0].work([stroke.item for stroke in strokes])
     except Exception as error:
-        future.set_exception(error)
+        if len(strokes) == 1:
+            strokes[0].future.set_exception(error)
+            return
+        for stroke in strokes:
+            _carry_out([stroke])
+        return
+    for stroke, result in zip(strokes, results, strict=True):
+        stroke.future.set_result(result)

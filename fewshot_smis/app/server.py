@@ -5,7 +5,7 @@ request wants beyond that stands in its query. Nothing a browser sends is ever u
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -42,7 +42,8 @@ from fewshot_smis.data.images import read_image
 from fewshot_smis.data.remap import read_or_snap
 from stylegan.errors import ConfigError, FewshotError
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 FIRST = "first"  # the name of the model that the app was started with
 PAGE = Path(__file__).parent / "page"
@@ -174,7 +175,7 @@ async def draw(request: Request) -> Response:
     """Draw a map; its pictures side by side in one PNG."""
     studio, look = studio_of(request), look_of(request.query_params)
     label = studio.check(await body_of(request, studio.side**2))
-    drawing = await in_turn(request, lambda: studio.draw(label, look))
+    drawing = await in_turn(request, studio.draw_all, (label, look))
     return Response(strip(drawing.pictures), media_type="image/png")
 
 
@@ -182,7 +183,7 @@ async def code(request: Request) -> Response:
     """Return the codes of a map's pictures as a file that `mix` and `synthesize --style` read."""
     studio, look = studio_of(request), look_of(request.query_params)
     label = studio.check(await body_of(request, studio.side**2))
-    drawing = await in_turn(request, lambda: studio.draw(label, look))
+    drawing = await in_turn(request, studio.draw_all, (label, look))
     names = ["own" if style is None else f"style-{style}" for style in look.styles]
     unique = [f"{i}-{name}" for i, name in enumerate(names)]
     return written("codes.safetensors", lambda path: save_codes(path, drawing.ws, unique))
@@ -223,7 +224,7 @@ async def refine(request: Request) -> JSONResponse:
 async def sample(request: Request) -> JSONResponse:
     """Draw a sample of the prior, and what the labeler says of it."""
     studio, seed = studio_of(request), whole(request.query_params, "seed")
-    found = await in_turn(request, lambda: studio.sample(seed))
+    found = await in_turn(request, studio.samples, seed)
     return JSONResponse(sight_json(found))
 
 
@@ -304,10 +305,12 @@ def studio_of(request: Request) -> Studio:
     return studios[name]
 
 
-async def in_turn(request: Request, work: Callable[[], T]) -> T:
-    """Let the desk do `work` when it is this user's turn."""
+async def in_turn(
+    request: Request, work: Callable[[Sequence[Item]], Sequence[Result]], item: Item
+) -> Result:
+    """Let the desk do `work` on `item` when it is this user's turn."""
     user = request.query_params.get("user", "")[:64]
-    return await asyncio.wrap_future(workshop_of(request).desk.draw(user, work))
+    return await asyncio.wrap_future(workshop_of(request).desk.draw(user, work, item))
 
 
 def octets(content: bytes) -> Response:

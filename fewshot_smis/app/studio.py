@@ -5,7 +5,7 @@ Maps are drawn as `side` x `side` ids. Nothing here knows of a browser.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -164,19 +164,30 @@ class Studio:
             raise LabelError(f"class id {bad[0]}, but there are {num} classes; reload the page")
         return torch.from_numpy(label)
 
-    @torch.no_grad()
     def draw(self, label: Tensor, look: Look) -> Drawing:
-        """Draw `label` [H,W] int64 in every style of `look`.
+        """Draw `label` [side,side] int64 in every style of `look`; see `draw_all`."""
+        return self.draw_all([(label, look)])[0]
+
+    @torch.no_grad()
+    def draw_all(self, orders: Sequence[tuple[Tensor, Look]]) -> list[Drawing]:
+        """Draw the maps [side,side] of several people at once, each in the styles of its look.
 
         Raises:
             ConfigError: A layer outside the network, or a code that is no longer kept.
             LabelError: A class id that the model does not know.
         """
         prior = self.model.prior
-        layout = self._encode(label) if look.layout is None else self.code(look.layout)[None]
-        style = torch.stack([self._style(style, layout[0], look.psi) for style in look.styles])
-        ws = mix_styles(layout, style, prior, layers=look.layers, alpha=look.alpha)[0]
-        return Drawing(to_uint8(prior.synthesis(ws).img), ws.cpu())
+        own = self._encode(torch.stack([label for label, _ in orders]))  # [N,L,D]
+        codes = []
+        for (_, look), encoded in zip(orders, own, strict=True):
+            layout = encoded if look.layout is None else self.code(look.layout)
+            style = torch.stack([self._style(style, layout, look.psi) for style in look.styles])
+            ws = mix_styles(layout[None], style, prior, layers=look.layers, alpha=look.alpha)
+            codes.append(ws[0])  # [S,L,D]
+        pictures = to_uint8(prior.synthesis(torch.cat(codes)).img)
+        ends = np.cumsum([len(ws) for ws in codes])[:-1]
+        parts = np.split(pictures, ends)
+        return [Drawing(part, ws.cpu()) for part, ws in zip(parts, codes, strict=True)]
 
     def refine(self, label: Tensor) -> Iterator[Progress]:
         """Fit the picture of a rough map [H,W] to it, step by step.
@@ -189,7 +200,7 @@ class Studio:
         labeler = self._labeler("say what a class looks like")
         steps = refinement_steps(
             label[None],
-            self._encode(label),
+            self._encode(label[None]),
             labeler,
             self.model.prior,
             gen=stream(0, "app/refine", self.device),
@@ -200,11 +211,11 @@ class Studio:
             result = self._sight(report.best.ws[0]) if last else None
             yield Progress(report.step, REFINE_STEPS, result)
 
-    @torch.no_grad()
-    def sample(self, seed: int) -> Sight:
-        """Draw a sample of the prior, keep its code, and say how the labeler sees it."""
-        gen = stream(seed, "app/sample")
-        return self._sight(sample_styles(1, self.model.prior, gen, truncation_psi=0.7)[0])
+    def samples(self, seeds: Sequence[int]) -> list[Sight]:
+        """Draw samples of the prior, keep their codes, and say how the labeler sees them."""
+        gens = [stream(seed, "app/sample") for seed in seeds]
+        prior = self.model.prior
+        return [self._sight(sample_styles(1, prior, gen, truncation_psi=0.7)[0]) for gen in gens]
 
     def look_at(self, picture: UInt8) -> Iterator[Progress]:
         """Find the code and the map of a photograph [H,W,3], step by step.
@@ -250,8 +261,8 @@ class Studio:
             self._codes.popitem(last=False)
         return name
 
-    def _encode(self, label: Tensor) -> Tensor:
-        return encode(label[None].to(self.device), self.model.encoder)  # [1,L,D]
+    def _encode(self, labels: Tensor) -> Tensor:
+        return encode(labels.to(self.device), self.model.encoder)  # [N,L,D]
 
     def _labeler(self, purpose: str) -> Labeler:
         if self.model.labeler is None:

@@ -88,6 +88,7 @@ def run_app(job: AppJob, _: None) -> dict[str, Any]:
     )
     try:
         with server.config.bind_socket() as socket:
+            socket.listen()  # whoever comes now waits for the server instead of being refused
             address = f"http://{job.host}:{socket.getsockname()[1]}/"
             click.echo(f"draw at {address} (Ctrl+C ends it)")
             if job.browser:

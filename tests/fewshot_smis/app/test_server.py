@@ -178,9 +178,9 @@ def test_uploads_have_limits_of_bytes_and_pixels(
 
 def test_a_busy_desk_says_so_with_503(client: TestClient, desk: Desk) -> None:
     go, begun = threading.Event(), threading.Event()
-    desk.draw("x", lambda: (begun.set(), go.wait(10)))
+    desk.draw("x", lambda _: [(begun.set(), go.wait(10))], None)
     assert begun.wait(10)
-    waiting = [desk.draw(name, lambda: 1) for name in "yz"]
+    waiting = [desk.draw(name, lambda items: [1 for _ in items], None) for name in "yz"]
     query = {"model": "first", "user": "w"}
     answer = client.post("/api/draw", params=query, content=some_map().tobytes())
     go.set()

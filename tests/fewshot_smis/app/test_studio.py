@@ -31,13 +31,25 @@ def test_a_drawing_is_what_the_commands_draw(studio: Studio) -> None:
         torch.testing.assert_close(drawing.ws[place], out.ws[0, 0])
 
 
+def test_maps_drawn_together_are_what_they_are_alone(studio: Studio) -> None:
+    sight = studio.samples([1])[0]
+    looks = (Look(), Look(styles=(3, None), alpha=0.5), Look(styles=(4,), layout=sight.code))
+    maps = [studio.check(some_map(split=s).tobytes()) for s in (50, 120, 200)]
+    together = studio.draw_all(list(zip(maps, looks, strict=True)))
+    for label, look, drawing in zip(maps, looks, together, strict=True):
+        alone = studio.draw(label, look)
+        torch.testing.assert_close(drawing.ws, alone.ws)
+        assert len(drawing.pictures) == len(look.styles)
+        assert np.abs(drawing.pictures.astype(int) - alone.pictures).max() <= 1
+
+
 def test_another_map_gives_another_picture(studio: Studio) -> None:
     a, b = (studio.draw(studio.check(some_map(split=s).tobytes()), Look()) for s in (60, 200))
     assert not np.array_equal(a.pictures, b.pictures)
 
 
 def test_a_kept_code_is_a_style_and_old_ones_are_forgotten(studio: Studio) -> None:
-    sight = studio.sample(3)
+    sight = studio.samples([3])[0]
     label = studio.check(some_map().tobytes())
     drawing = studio.draw(label, Look(styles=(sight.code,), layers="0-"))
     np.testing.assert_array_equal(drawing.pictures[0], sight.picture)
@@ -63,7 +75,7 @@ def test_a_photograph_becomes_a_code_and_a_map(studio: Studio) -> None:
 def test_without_a_labeler_photographs_are_refused_with_the_fix() -> None:
     studio = tiny_studio(labeler=False)
     assert studio.about()["photos"] is False
-    assert studio.sample(0).label is None
+    assert studio.samples([0])[0].label is None
     with pytest.raises(BackendError, match=r"tiny: has no labeler .* labeler.safetensors"):
         next(studio.look_at(np.zeros((8, 8, 3), np.uint8)))
     with pytest.raises(BackendError, match="no labeler to say what a class looks like"):

@@ -27,7 +27,7 @@ PATIENCE = 300  # seconds, on a busy machine
 
 def shots(studio: Studio, num: int = 1) -> list[Shot]:
     """Samples of the prior with a made-up map."""
-    sights = [studio.sample(seed) for seed in range(num)]
+    sights = studio.samples(range(num))
     label = studio.check(some_map().tobytes())
     return [Shot(sight.picture, label, studio.code(sight.code)) for sight in sights]
 
