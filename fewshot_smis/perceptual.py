@@ -168,12 +168,15 @@ class Lite0Distance(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Return distances [N] between `a` and `b`, both [N,3,H,W] in [-1,1]."""
         _check_pair(a, b, 32, self.name)
-        total = a.new_zeros(len(a))
-        maps = (self.net.features(img, self.taps) for img in (a, b))
-        for fa, fb in zip(*maps, strict=True):
-            difference = unit_channels(fa, LITE0_EPS) - unit_channels(fb, LITE0_EPS)
-            total = total + difference.square().sum(dim=1).mean(dim=(1, 2))
-        return total
+        return (self.embed(a) - self.embed(b)).square().sum(dim=1)
+
+    def embed(self, img: Tensor) -> Tensor:
+        """Return vectors [N,D] of `img` [N,3,H,W] in [-1,1], whose squared distances these are."""
+        parts = []
+        for feat in self.net.features(img, self.taps):
+            pixels = feat.shape[2] * feat.shape[3]
+            parts.append(unit_channels(feat, LITE0_EPS).flatten(1) / pixels**0.5)
+        return torch.cat(parts, dim=1)
 
 
 class NoDistance(nn.Module):

@@ -39,6 +39,7 @@ class OasisConfig(Config):
     discriminator_width: int = 64  # channels of the discriminator's last block
     blocks: int = 6  # of the generator, and of each half of the discriminator
     norm: str = "batch"  # "batch" or "instance"
+    hidden: int = 128  # channels in which a norm reads the map
     z_dim: int = 64  # channels of the noise
     noise: str = "image"  # level of the noise: "image", "region", "pixel" or "mixed"
     balanced: bool = True  # rare classes count as much as frequent ones
@@ -53,6 +54,7 @@ class OasisConfig(Config):
         check_choice("blocks", self.blocks, (2, 3, 4, 5, 6))
         check_divisible(self.size, self.blocks)
         check_at_least(1, num_classes=self.num_classes, z_dim=self.z_dim, width=self.width)
+        check_at_least(1, hidden=self.hidden)
         check_at_least(
             0, labelmix_weight=self.labelmix_weight, perceptual_weight=self.perceptual_weight
         )
@@ -93,7 +95,7 @@ class OasisGenerator(nn.Module):
         self.start = (height >> (config.blocks - 1), width >> (config.blocks - 1))
         self.fc = nn.Conv2d(planes, widths[0], 3, padding=1)
         self.body = nn.ModuleList(
-            SpadeBlock(i, o, planes, config.norm) for i, o in pairwise(widths)
+            SpadeBlock(i, o, planes, config.norm, hidden=config.hidden) for i, o in pairwise(widths)
         )
         self.conv_img = nn.Conv2d(widths[-1], 3, 3, padding=1)
 

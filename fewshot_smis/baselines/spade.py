@@ -66,6 +66,7 @@ class SpadeConfig(Config):
     doublings: int = 5  # from the smallest map; 5, 6 or 7 in the paper
     layers: int = 4  # of each PatchGAN
     norm: str = "batch"  # inside SPADE: "batch" or "instance"
+    hidden: int = 128  # channels in which a norm reads the map
     z_dim: int = 0  # length of the style that the image encoder gives (256); 0: no encoder
     feature_weight: float = 10.0  # of feature matching
     perceptual_weight: float = 10.0  # of a perceptual distance, where one is given
@@ -77,6 +78,7 @@ class SpadeConfig(Config):
         check_choice("doublings", self.doublings, tuple(range(len(DOUBLING) + 2)))
         check_divisible(self.size, self.doublings)
         check_at_least(1, num_classes=self.num_classes, width=self.width, layers=self.layers)
+        check_at_least(1, hidden=self.hidden)
         check_at_least(0, z_dim=self.z_dim, feature_weight=self.feature_weight)
         check_at_least(0, perceptual_weight=self.perceptual_weight, kl_weight=self.kl_weight)
 
@@ -100,16 +102,18 @@ class SpadeNorm(nn.Module):
 class SpadeBlock(nn.Module):
     """Two modulated convolutions, and a modulated shortcut where the width changes."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_planes: int, norm: str) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, num_planes: int, norm: str, *, hidden: int = 128
+    ) -> None:
         super().__init__()
         middle = min(in_channels, out_channels)
-        self.norm_0 = SpadeNorm(in_channels, num_planes, norm)
+        self.norm_0 = SpadeNorm(in_channels, num_planes, norm, hidden=hidden)
         self.conv_0 = SpectralConv2d(in_channels, middle, 3, padding=1)
-        self.norm_1 = SpadeNorm(middle, num_planes, norm)
+        self.norm_1 = SpadeNorm(middle, num_planes, norm, hidden=hidden)
         self.conv_1 = SpectralConv2d(middle, out_channels, 3, padding=1)
         self.widens = in_channels != out_channels
         if self.widens:
-            self.norm_s = SpadeNorm(in_channels, num_planes, norm)
+            self.norm_s = SpadeNorm(in_channels, num_planes, norm, hidden=hidden)
             self.conv_s = SpectralConv2d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor, planes: Tensor) -> Tensor:
@@ -129,6 +133,7 @@ class SpadeGenerator(nn.Module):
         norm: "batch" or "instance".
         z_dim: Length of the style that the first layer reads; 0 to read the small map instead.
         doublings: 5, 6 or 7 in the paper ("normal", "more", "most"); fewer for small pictures.
+        hidden: Channels in which the norms read the map (128 in the paper).
     """
 
     def __init__(
@@ -140,6 +145,7 @@ class SpadeGenerator(nn.Module):
         norm: str = "batch",
         z_dim: int = 0,
         doublings: int = 5,
+        hidden: int = 128,
     ) -> None:
         super().__init__()
         self.start = (size[0] >> doublings, size[1] >> doublings)
@@ -154,7 +160,7 @@ class SpadeGenerator(nn.Module):
             widths["up_4"] = (width, width // 2)
         self.blocks = tuple(widths)
         for name, (i, o) in widths.items():
-            self.add_module(name, SpadeBlock(i, o, num_planes, norm))
+            self.add_module(name, SpadeBlock(i, o, num_planes, norm, hidden=hidden))
         self.conv_img = nn.Conv2d(widths[self.blocks[-1]][1], 3, 3, padding=1)
 
     def forward(self, planes: Tensor, z: Tensor | None = None) -> Tensor:
@@ -292,6 +298,7 @@ class Spade:
             norm=config.norm,
             z_dim=config.z_dim,
             doublings=config.doublings,
+            hidden=config.hidden,
         )
         discriminator = SpadeDiscriminator(
             config.num_classes + 3, width=config.discriminator_width, layers=config.layers

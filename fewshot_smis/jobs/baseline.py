@@ -49,7 +49,7 @@ class TrainBaselineJob(Job):
     lr: float | None = opt(
         None, "Learning rate of the generator, by default the paper's; the other side's follows."
     )
-    width: int = opt(64, "Channels at the full size, in both networks.", min=1)
+    width: int = opt(64, "Channels at the full size, in all networks; 64 in the papers.", min=1)
     options: str = opt("", "More of the method's configuration, as norm=instance,z_dim=256.")
     perceptual: str = opt("none", "Perceptual distance in the loss.", choices=DISTANCES)
     perceptual_weights: Path | None = opt(None, "LPIPS: file of the backbone's weights.")
@@ -94,6 +94,17 @@ def parse_options(text: str) -> dict[str, Any]:
         except json.JSONDecodeError:
             found[name] = value
     return found
+
+
+def of_width(method: str, width: int) -> dict[str, int]:
+    """Return the options that make all networks of a method `width` wide, in proportion.
+
+    >>> of_width("oasis", 64)
+    {'width': 64, 'discriminator_width': 64, 'hidden': 128}
+    """
+    known = [field.name for field in dataclasses.fields(FAMILIES[method].config)]
+    sizes = {"width": width, "discriminator_width": width, "hidden": 2 * width}
+    return {key: value for key, value in sizes.items() if key in known}
 
 
 def new_method(job: TrainBaselineJob, num_classes: int) -> Method:

@@ -17,11 +17,16 @@ from fewshot_smis.jobs.base import demo_judge, pick_device, progress
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.losses import l2
 from fewshot_smis.metrics.distribution import frechet_distance, kernel_distance
-from fewshot_smis.metrics.diversity import ms_ssim, pairwise
+from fewshot_smis.metrics.diversity import ms_ssim, pairwise, pairwise_squares
 from fewshot_smis.metrics.features import SPACES, load_space
 from fewshot_smis.metrics.judge import Judge, load_judge
 from fewshot_smis.metrics.segmentation import agreement, class_iou
-from fewshot_smis.perceptual import NAMES, PerceptualDistance, load_perceptual
+from fewshot_smis.perceptual import (
+    NAMES,
+    Lite0Distance,
+    PerceptualDistance,
+    load_perceptual,
+)
 from fewshot_smis.runs import Run
 from stylegan.errors import DataError
 from stylegan.seeding import stream
@@ -208,8 +213,15 @@ def diversity(drawn: Drawn) -> dict[str, float]:
     job, found = drawn.job, []
     for rows in progress(several, len(several), "diversity"):
         img = drawn.img[rows].to(drawn.device)
-        measures = (ms_ssim, drawn.distance)
-        found.append([pairwise(img, measure, batch=job.batch) for measure in measures])
+        distance = drawn.distance
+        found.append(
+            [
+                pairwise(img, ms_ssim, batch=job.batch),
+                pairwise_squares(distance.embed(img))
+                if isinstance(distance, Lite0Distance)
+                else pairwise(img, distance, batch=job.batch),
+            ]
+        )
     similarity, distance = torch.tensor(found).mean(dim=0).tolist()
     return {
         "pictures_a_map": round(sum(map(len, several)) / len(several), 2),

@@ -76,3 +76,16 @@ def pairwise(img: Tensor, compare: Compare, *, batch: int = 32) -> float:
     pairs = torch.combinations(torch.arange(len(img)), 2)
     found = [compare(img[part[:, 0]], img[part[:, 1]]) for part in torch.split(pairs, batch)]
     return float(torch.cat(found).mean())
+
+
+def pairwise_squares(vectors: Tensor) -> float:
+    """Return the mean squared distance over all pairs of `vectors` [S,D], at the cost of one pass.
+
+    It is twice their variance, added up over the axes.
+
+    Raises:
+        ShapeError: There are fewer than two vectors.
+    """
+    if len(vectors) < 2:
+        raise ShapeError(f"{len(vectors)} pictures of a map; diversity needs at least two")
+    return float(2 * vectors.var(dim=0).sum())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol, TypeVar
 
-TRIAL_STEPS = 8  # the first half only warms up
+TRIAL_STEPS = 6  # the first half only warms up
 OVERRUN = 1.5  # how far a training may exceed its time before it is stopped
 
 

@@ -16,9 +16,10 @@ from fewshot_smis.jobs.report.plan import INVERSION, SHOTS, Cell, ReportJob
 from fewshot_smis.jobs.report.study import Study, open_study
 from fewshot_smis.jobs.report.systems import Task, train_few_shot, train_on_pairs
 from fewshot_smis.losses import l2
-from fewshot_smis.perceptual import load_perceptual
 from fewshot_smis.runs import Run
 from stylegan.seeding import stream
+
+STEPS = 200  # of the inversion of the shots
 
 
 def carry_out_cell(job: ReportJob, cell: Cell, seconds: float) -> None:
@@ -49,16 +50,13 @@ def invert_shots(job: ReportJob, study: Study, run: Run) -> dict[str, Any]:
     prior = open_prior(None, study.device)
     count = job.repeats * max(SHOTS)
     img = study.sets["renders"]["img"][:count].to(study.device).float() / 127.5 - 1
-    distance = load_perceptual("lite0")
-    if isinstance(distance, torch.nn.Module):
-        distance.to(study.device)
     start = time.perf_counter()
     gen = stream(job.seed, "report/invert", study.device)
-    found = invert(img, prior, gen=gen, perceptual=distance)
+    found = invert(img, prior, gen=gen, perceptual=study.lite0, steps=STEPS)
     spent = round(time.perf_counter() - start, 1)
     save_codes(run.path / "codes.safetensors", found.ws.cpu(), [str(i) for i in range(count)])
     with torch.no_grad():
         drawn = torch.cat([prior.synthesis(ws).img for ws in torch.split(found.ws, 8)]).clamp(-1, 1)
-        scores = {"l2": l2(drawn, img), "lite0": distance(drawn, img)}
+        scores = {"l2": l2(drawn, img), "lite0": study.lite0(drawn, img)}
     means = {name: round(float(value.mean()), 5) for name, value in scores.items()}
     return {"shots": count, "steps": found.steps, "training_seconds": spent, **means}

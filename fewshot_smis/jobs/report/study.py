@@ -17,12 +17,13 @@ from fewshot_smis.data.images import list_images, read_image
 from fewshot_smis.data.labels import read_label
 from fewshot_smis.faces.marks import landmark_classes, landmark_map
 from fewshot_smis.metrics.distribution import frechet_distance
-from fewshot_smis.metrics.diversity import ms_ssim, pairwise
+from fewshot_smis.metrics.diversity import ms_ssim, pairwise, pairwise_squares
 from fewshot_smis.metrics.features import load_space
 from fewshot_smis.metrics.judge import load_judge
 from fewshot_smis.metrics.segmentation import agreement
-from fewshot_smis.perceptual import load_perceptual
+from fewshot_smis.perceptual import Lite0Distance, Lite0Features
 from stylegan.files import read_tensors
+from stylegan.lite0 import load_lite0
 
 SETS = ("renders", "held")  # the systems learn from the first, and are judged on the second
 KINDS = {"dense": Classes.CELEBAMASK, "sparse": landmark_classes()}
@@ -83,6 +84,11 @@ class Study:
         return lambda img: torch.cat([net(part.to(self.device)) for part in torch.split(img, 32)])
 
     @cached_property
+    def lite0(self) -> Lite0Distance:
+        """The distance of two pictures."""
+        return Lite0Distance(Lite0Features(load_lite0(None))).to(self.device)
+
+    @cached_property
     def real(self) -> Tensor:
         """Features of the held-out pictures."""
         return self.space(self.sets["held"]["img"].float() / 127.5 - 1)
@@ -95,17 +101,17 @@ class Study:
         """
         label, truth = self.maps("held", kind), self.maps("held", "dense")
         img = torch.cat([paint(part, i).cpu() for i, part in enumerate(torch.split(label, 8))])
-        found = agreement(self.judge.counts(img, truth))
-        scores = {key: round(value, 4) for key, value in found._asdict().items()}
+        seen = agreement(self.judge.counts(img, truth))
+        scores = {key: round(value, 4) for key, value in seen._asdict().items()}
         scores["frechet_lite0"] = round(frechet_distance(self.real, self.space(img)), 4)
         several = [paint(label[:SHOWN], 1000 + k).cpu() for k in range(self.styles)]
         shown = torch.stack(several, dim=1).float().clamp(-1, 1)  # [SHOWN,S,3,H,W]
-        lite0 = load_perceptual("lite0")
-        if isinstance(lite0, torch.nn.Module):
-            lite0.to(self.device)
-        for name, measure in (("ms_ssim", ms_ssim), ("lite0", lite0)):
-            values = [pairwise(one.to(self.device), measure) for one in shown]
-            scores[f"diversity_{name}"] = round(sum(values) / len(values), 4)
+        values = {
+            "ms_ssim": [pairwise(one.to(self.device), ms_ssim) for one in shown],
+            "lite0": [pairwise_squares(self.lite0.embed(one.to(self.device))) for one in shown],
+        }
+        for name, found in values.items():
+            scores[f"diversity_{name}"] = round(sum(found) / len(found), 4)
         return Drawings(scores, (shown * 127.5 + 127.5).round().byte().contiguous())
 
 

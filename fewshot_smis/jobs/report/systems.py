@@ -17,7 +17,7 @@ from fewshot_smis.codes import load_codes
 from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import UInt8
 from fewshot_smis.jobs.base import open_prior
-from fewshot_smis.jobs.baseline import draw, parse_options
+from fewshot_smis.jobs.baseline import draw, of_width, parse_options
 from fewshot_smis.jobs.report.budget import TRIAL_STEPS, steps_within, timed
 from fewshot_smis.jobs.report.plan import INVERSION, Cell, ReportJob
 from fewshot_smis.jobs.report.study import KINDS, Painter, Study
@@ -84,9 +84,8 @@ def train_on_pairs(task: Task) -> Trained:
 
 def new_baseline(task: Task, num_classes: int) -> Method:
     """Build the untrained baseline of a cell."""
-    name, width = task.cell.method, task.job.width
-    options = fitting(name, num_classes, task.study.size)
-    options |= {"width": width, "discriminator_width": width}
+    name = task.cell.method
+    options = fitting(name, num_classes, task.study.size) | of_width(name, task.job.width)
     if name == "oasis":
         options["unknown_first"] = task.cell.kind == "sparse"
     options |= parse_options(task.cell.options)

@@ -2,7 +2,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewshot_smis.metrics.diversity import SCALE_WEIGHTS, ms_ssim, pairwise, scales
+from fewshot_smis.metrics.diversity import (
+    SCALE_WEIGHTS,
+    ms_ssim,
+    pairwise,
+    pairwise_squares,
+    scales,
+)
 from stylegan.errors import ShapeError
 from stylegan.seeding import stream
 
@@ -67,3 +73,11 @@ def test_diversity_is_the_mean_over_all_pairs():
         assert found == pytest.approx(sum(gaps) / 3)
     with pytest.raises(ShapeError, match="1 pictures of a map"):
         pairwise(img[:1], ms_ssim)
+
+
+def test_squares_of_all_pairs_in_one_pass():
+    x = torch.randn(5, 7, generator=stream(0, "vectors"))
+    pairs = [(a - b).square().sum() for i, a in enumerate(x) for b in x[:i]]
+    assert pairwise_squares(x) == pytest.approx(float(torch.stack(pairs).mean()), rel=1e-5)
+    with pytest.raises(ShapeError, match="at least two"):
+        pairwise_squares(x[:1])
