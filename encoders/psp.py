@@ -5,14 +5,15 @@ The networks give offsets; MaskEncoder adds the latent average. See "Encoding in
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.backbone import TRUNKS, build_trunk, pyramid
+from stylegan.config import Config
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import stream
 
@@ -24,8 +25,10 @@ POOL = 7  # side of the map that backbone_wplus flattens
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
+class EncoderConfig(Config):
     """The sizes of an encoder; everything that is needed to build it again."""
+
+    what: ClassVar[str] = "encoder"
 
     kind: str = "gradual"  # "gradual" | "backbone_w" | "backbone_wplus"
     trunk: str = "ir_se50"  # "ir_se50" | "light"
@@ -62,21 +65,6 @@ class EncoderConfig:
         """The sides of the maps c1, c2, c3: a quarter, an eighth, a sixteenth, rounded up."""
         size = self.input_size
         return -(-size // 4), -(-size // 8), -(-size // 16)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "EncoderConfig":
-        """Build from plain values; ConfigError for unknown or missing names."""
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ConfigError(f"encoder configuration: unknown option {sorted(unknown)[0]!r}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"encoder configuration: {error}") from error
 
 
 class EqualLinear(nn.Module):

@@ -95,7 +95,9 @@ class LazyGroup(UserErrors):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with the table's own texts, importing none."""
         rows = [(name, entry.text) for name, entry in self.entries.items()]
-        rows += [(name, group.get_short_help_str(limit=80)) for name, group in self.commands.items()]
+        rows += [
+            (name, group.get_short_help_str(limit=80)) for name, group in self.commands.items()
+        ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

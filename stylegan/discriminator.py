@@ -1,12 +1,13 @@
 """The StyleGAN2 discriminator: picture (and condition) -> logit."""
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from stylegan.config import Config
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.layers import (
     Conv2dLayer,
@@ -21,8 +22,10 @@ from stylegan.stylegan2 import ARCHITECTURES
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscriminatorConfig:
+class DiscriminatorConfig(Config):
     """The sizes a StyleGAN2 discriminator is built from."""
+
+    what: ClassVar[str] = "discriminator"
 
     img_resolution: int
     img_channels: int = 3
@@ -53,18 +56,6 @@ class DiscriminatorConfig:
     def img_size(self) -> tuple[int, int]:
         """Height and width of the pictures; `img_resolution` where `base` is 4 x 4."""
         return block_size(self.base, self.img_resolution)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return {**asdict(self), "channels": {str(r): n for r, n in self.channels.items()}}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DiscriminatorConfig":
-        """Rebuild a configuration from `to_dict`."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"discriminator configuration: {error}") from error
 
 
 def minibatch_stddev(x: Tensor, group_size: int, num_channels: int = 1) -> Tensor:

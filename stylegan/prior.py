@@ -7,17 +7,17 @@ training and synthesis take any of them.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from stylegan.config import Config
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.layers import MappingNetwork
 from stylegan.seeding import Source
 
 NOISE_MODES = ("const", "none", "random")
-_Config = TypeVar("_Config", bound="PriorConfig")
 
 
 class Rendering(NamedTuple):
@@ -28,9 +28,10 @@ class Rendering(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriorConfig(ABC):
+class PriorConfig(Config, ABC):
     """The sizes all generators have."""
 
+    what: ClassVar[str] = "generator"
     family: ClassVar[str]  # "stylegan1", "stylegan2" or "stylegan3"
 
     img_resolution: int
@@ -43,18 +44,6 @@ class PriorConfig(ABC):
     @abstractmethod
     def num_ws(self) -> int:
         """Number of styles that synthesis takes."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls: type[_Config], values: dict[str, Any]) -> _Config:
-        """Rebuild a configuration from `to_dict`."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"generator configuration: {error}") from error
 
 
 class Synthesis(nn.Module, ABC):

@@ -7,7 +7,7 @@ constant), the second convolves once more. Weights are scaled by sqrt(2 / fan_in
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -50,10 +50,6 @@ class StyleGAN1Config(PriorConfig):
     def num_ws(self) -> int:
         """Number of styles: two a size."""
         return 2 * len(self.channels)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return {**super().to_dict(), "channels": {str(r): n for r, n in self.channels.items()}}
 
 
 class DenseLayer(nn.Module):

@@ -6,7 +6,7 @@ Parameter names are those of NVIDIA's PyTorch code, so that its state dicts load
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,10 +67,6 @@ class GeneratorConfig(PriorConfig):
     def img_size(self) -> tuple[int, int]:
         """Height and width of the pictures; `img_resolution` where `base` is 4 x 4."""
         return block_size(self.base, self.img_resolution)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return {**super().to_dict(), "channels": {str(r): n for r, n in self.channels.items()}}
 
 
 class SynthesisLayer(nn.Module):

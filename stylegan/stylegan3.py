@@ -8,7 +8,7 @@ of NVIDIA's PyTorch code, so that its state dicts load as they are.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -59,10 +59,6 @@ class StyleGAN3Config(PriorConfig):
     def num_ws(self) -> int:
         """Number of styles: one for the Fourier features, one a layer, one for the to-RGB."""
         return len(self.channels) + 2
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return {**super().to_dict(), "channels": list(self.channels)}
 
 
 class Grid(NamedTuple):

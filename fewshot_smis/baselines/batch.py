@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from fewshot_smis.baselines.config import Config
+from stylegan.config import Config
 from stylegan.errors import ConfigError
 
 

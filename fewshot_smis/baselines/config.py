@@ -1,28 +1,6 @@
-"""What a baseline is built from: frozen values that are written down and read back."""
-
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+"""The checks that the configurations of the baselines share."""
 
 from stylegan.errors import ConfigError
-
-_Config = TypeVar("_Config", bound="Config")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """The sizes and weights of one network or method."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls: type[_Config], values: dict[str, Any]) -> _Config:
-        """Rebuild a configuration from `to_dict`; ConfigError for unknown or missing names."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"{cls.__name__}: {error}") from error
 
 
 def check_choice(what: str, value: object, choices: tuple[object, ...]) -> None:

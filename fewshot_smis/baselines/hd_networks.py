@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_smis.baselines.config import Config, check_at_least, check_choice
+from fewshot_smis.baselines.config import check_at_least, check_choice
 from fewshot_smis.baselines.layers import NORMS, check_planes, norm_layer
 from fewshot_smis.baselines.patchgan import patch_groups
+from stylegan.config import Config
 
 WIDEST = 512
 """The most channels of a discriminator."""

@@ -11,13 +11,14 @@ from torch import nn
 
 from fewshot_smis.baselines.batch import Method
 from fewshot_smis.baselines.checkpoint import load_weights
-from fewshot_smis.baselines.config import Config, check_choice
+from fewshot_smis.baselines.config import check_choice
 from fewshot_smis.baselines.oasis import Oasis, OasisConfig
 from fewshot_smis.baselines.pix2pix import Pix2Pix, Pix2PixConfig, Pix2PixLabels
 from fewshot_smis.baselines.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
 from fewshot_smis.baselines.segmenter import Segmenter, SegmenterConfig
 from fewshot_smis.baselines.spade import Spade, SpadeConfig
 from fewshot_smis.perceptual import PerceptualDistance
+from stylegan.config import Config
 from stylegan.errors import CheckpointError, ConfigError
 from stylegan.files import read_tensors, write_tensors
 from stylegan.seeding import stream

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot_smis.baselines.batch import Batch
-from fewshot_smis.baselines.config import Config, check_at_least, check_choice
+from fewshot_smis.baselines.config import check_at_least, check_choice
 from fewshot_smis.baselines.spade import NORMS, SLOPE, SpadeBlock, check_divisible
 from fewshot_smis.baselines.spectral import SpectralConv2d, initialise
 from fewshot_smis.perceptual import PerceptualDistance
+from stylegan.config import Config
 from stylegan.errors import ConfigError
 from stylegan.seeding import randint, randn
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fewshot_smis.baselines.config import Config, check_at_least, check_choice
+from fewshot_smis.baselines.config import check_at_least, check_choice
 from fewshot_smis.baselines.layers import NORMS, check_planes, norm_layer
+from stylegan.config import Config
 
 HALVINGS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}
 """The side of a patch in pixels -> how often its network halves the picture."""

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_smis.baselines.batch import Batch
-from fewshot_smis.baselines.config import Config, check_at_least, check_choice
+from fewshot_smis.baselines.config import check_at_least, check_choice
 from fewshot_smis.baselines.layers import batch_statistics, initialise
 from fewshot_smis.baselines.objective import ADVERSARIAL, gradient_penalty, l1
 from fewshot_smis.baselines.patchgan import PatchConfig, PatchDiscriminator
 from fewshot_smis.baselines.unet import UNet, UNetConfig
+from stylegan.config import Config
 from stylegan.errors import ConfigError
 from stylegan.seeding import rand
 

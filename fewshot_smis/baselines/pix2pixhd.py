@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_smis.baselines.batch import Batch
-from fewshot_smis.baselines.config import Config, check_at_least, check_choice
+from fewshot_smis.baselines.config import check_at_least, check_choice
 from fewshot_smis.baselines.hd_networks import (
     FeatureEncoder,
     HDConfig,
@@ -33,6 +33,7 @@ from fewshot_smis.baselines.regions import (
     region_rows,
 )
 from fewshot_smis.perceptual import PerceptualDistance
+from stylegan.config import Config
 from stylegan.errors import ConfigError
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fewshot_smis.baselines.batch import Batch
-from fewshot_smis.baselines.config import Config, check_at_least
+from fewshot_smis.baselines.config import check_at_least
 from fewshot_smis.baselines.layers import initialise
 from fewshot_smis.baselines.unet import UNet, UNetConfig
+from stylegan.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot_smis.baselines.config import Config, check_at_least, check_choice
+from fewshot_smis.baselines.config import check_at_least, check_choice
 from fewshot_smis.baselines.layers import NORMS, check_planes, dropout, norm_layer
 from fewshot_smis.baselines.patchgan import SLOPE
+from stylegan.config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
