@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 import numpy as np
 import torch
 
-from benchmarks.prior_training import machine
+from benchmarks.measure import machine
 
 STROKE_END = 4  # one request in so many asks for all styles
 

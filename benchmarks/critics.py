@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.prior_training import machine
+from benchmarks.measure import machine
 from fewshot_smis.data.images import write_image
 from fewshot_smis.jobs.prior_train import TrainPriorJob, build_trainer, sample_sheet
 from fewshot_smis.metrics.distribution import frechet_distance

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.edit_cases import GROWN, HAIR, OVER, Case, make_cases
-from benchmarks.prior_training import machine
+from benchmarks.measure import machine
 from fewshot_smis.data import (
     Classes,
     colorize,

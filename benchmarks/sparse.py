@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.prior_training import machine
+from benchmarks.measure import machine
 from fewshot_smis.data import (
     Classes,
     colorize,

@@ -4,7 +4,8 @@ It computes what our networks compute, from their own parameters, by the textboo
 
 - a modulated convolution makes a kernel for each sample and runs them as one grouped convolution;
 - `upfirdn2d` puts zeros between pixels, pads, and convolves each channel with the 4 x 4 filter;
-- bias, noise, activation and gain are operators of their own.
+- bias, noise, activation and gain are operators of their own;
+- features come with a whole picture, and labels are found picture by picture and class by class.
 
 `plain` swaps the forward passes of a generator and a discriminator for these.
 """
@@ -12,6 +13,7 @@ It computes what our networks compute, from their own parameters, by the textboo
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,11 +26,18 @@ SQRT2 = math.sqrt(2)
 
 def plain(generator: Generator, discriminator: Discriminator) -> tuple[Generator, nn.Module]:
     """Return the same networks (skip generator, residual discriminator), computed plainly."""
-    generator.synthesis = PlainSynthesis(generator.synthesis)  # type: ignore[assignment]
     judge = PlainDiscriminator(discriminator)
-    for parameter in (*generator.parameters(), *judge.parameters()):
+    for parameter in judge.parameters():
         parameter.data = parameter.data.contiguous()
-    return generator, judge
+    return plain_generator(generator), judge
+
+
+def plain_generator(generator: Generator) -> Generator:
+    """Return the same generator (of the skip architecture), computed plainly."""
+    generator.synthesis = PlainSynthesis(generator.synthesis)  # type: ignore[assignment]
+    for parameter in generator.parameters():
+        parameter.data = parameter.data.contiguous()
+    return generator
 
 
 def upfirdn(
@@ -82,8 +91,9 @@ class PlainSynthesis(nn.Module):
         feature_resolutions: Iterable[int] = (),
         generator: Source | None = None,
     ) -> Rendering:
-        """Draw pictures [N, 3, H, W]; there are no features."""
+        """Draw pictures [N, 3, H, W] and keep the features of some sizes."""
         at, img = 0, None
+        feats = {}
         x = self.source.b4.const[None].repeat(len(ws), 1, 1, 1)
         for res in self.source.block_resolutions:
             block = getattr(self.source, f"b{res}")
@@ -97,7 +107,19 @@ class PlainSynthesis(nn.Module):
             y = grouped_conv(x, rgb.weight, style * rgb.weight_gain, demodulate=False)
             y = y + rgb.bias[:, None, None]
             img = y if img is None else img + y
-        return Rendering(img, {})
+            if res in feature_resolutions:
+                feats[res] = x
+        return Rendering(img, feats)
+
+    def features(
+        self,
+        ws: Tensor,
+        resolutions: Iterable[int],
+        noise_mode: str = "const",
+        generator: Source | None = None,
+    ) -> dict[int, Tensor]:
+        """Return features, for which the whole picture is drawn."""
+        return self(ws, noise_mode, resolutions, generator).feats
 
     def _layer(
         self, layer: nn.Module, x: Tensor, w: Tensor, noise_mode: str, gen: Source | None
@@ -146,3 +168,40 @@ class PlainDiscriminator(nn.Module):
         around = layer.padding if padding is None else padding
         x = F.conv2d(x, layer.weight * layer.weight_gain, stride=stride, padding=around)
         return F.leaky_relu(x + layer.bias[:, None, None], 0.2) * SQRT2
+
+
+def dense_labels(feat: Tensor, proto: Tensor) -> Tensor:
+    """Label feature maps [N,C,h,w] by the nearest class prototype [K,C], one by one: [N,h,w]."""
+    maps = []
+    for picture in feat:
+        scores = [F.cosine_similarity(picture, p[:, None, None], dim=0) for p in proto]
+        maps.append(torch.stack(scores).argmax(dim=0).numpy(force=True))
+    return torch.as_tensor(np.stack(maps), device=feat.device)
+
+
+def sparse_labels(
+    feat: Tensor, proto: Tensor, ids: Tensor, num_classes: int, *, topk: int, threshold: float
+) -> Tensor:
+    """Let each prototype [P,C] of class `ids` [P] claim pixels of [N,C,h,w], one by one: [N,h,w].
+
+    For every picture and class the cosines with the class's pixels are taken over a repeated
+    feature map, and the best are written into the class's plane.
+    """
+    height, width = feat.shape[2:]
+    maps = []
+    for picture in feat:
+        flat = picture.flatten(1)  # [C, h*w]
+        best = torch.zeros(num_classes, height * width, device=feat.device)
+        for k in range(1, num_classes):
+            mine = proto[ids == k]
+            if not len(mine):
+                continue
+            repeated = flat[None].repeat(len(mine), 1, 1)
+            cosine = F.cosine_similarity(repeated, mine[:, :, None], dim=1)
+            for row in cosine:
+                value, index = row.topk(topk)
+                for v, i in zip(value.tolist(), index.tolist(), strict=True):
+                    if v > threshold and v > best[k, i]:
+                        best[k, i] = v
+        maps.append(best.argmax(dim=0).view(height, width).numpy(force=True))
+    return torch.as_tensor(np.stack(maps), device=feat.device)

@@ -134,3 +134,10 @@ def test_a_prepared_prior_is_a_prior():
         ready.synthesis(torch.zeros(1, 3, 8))
     other = tiny_stylegan3()
     assert prepare(other) is other
+
+
+def test_a_prepared_network_is_one_graph():
+    G = tiny_prior(16)
+    ready, ws = prepare(G, precision="float32"), tiny_codes(G)
+    compiled = torch.compile(ready.synthesis, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(ws).img, ready.synthesis(ws).img, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,121 @@
+"""upfirdn2d and bias_act against the public way, and against the machine's copy bandwidth.
+
+    python -m benchmarks.ops [--device cuda]
+
+The bytes of a pass are those it has to read and write once; the share of copy bandwidth is their
+rate over that of copying a large tensor.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.measure import (
+    Figure,
+    Settings,
+    copy_bandwidth,
+    interleaved,
+    main,
+    matrix_peak,
+    rate,
+    ratio,
+)
+from benchmarks.yardstick import SQRT2, upfirdn
+from stylegan.ops import bias_act, setup_filter, upfirdn2d
+
+SHAPES = {"cpu": [(4, 128, 128), (1, 64, 512)], "cuda": [(8, 128, 256), (8, 32, 1024)]}
+
+
+class Op(NamedTuple):
+    """One operator: our way and the public way, and how many tensors of its input it moves."""
+
+    name: str
+    ours: Callable[[Tensor], Tensor]
+    plain: Callable[[Tensor], Tensor]
+    moved: float  # values read and written, per value of the input
+
+
+def operators(channels: int, size: int, device: torch.device) -> list[Op]:
+    """Return the operators of a generator at [C, size, size]."""
+    taps = setup_filter((1, 3, 3, 1)).to(device)
+    bias = torch.linspace(-1, 1, channels, device=device)
+    noise = torch.linspace(-1, 1, size * size, device=device).view(size, size)
+
+    def plain_act(x: Tensor) -> Tensor:
+        x = x + noise.to(x.dtype)
+        return F.leaky_relu(x + bias.to(x.dtype)[:, None, None], 0.2) * SQRT2
+
+    def plain_filter(up: int, down: int, pad: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+        return lambda x: upfirdn(x, taps.to(x.dtype), up=up, down=down, pad=pad, gain=up**2)
+
+    def our_filter(up: int, down: int, pad: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+        around = (*pad, *pad)
+        return lambda x: upfirdn2d(x, taps, up=up, down=down, padding=around, gain=up**2)
+
+    sizes = {
+        "up 2": (2, 1, (2, 1), 5.0),
+        "down 2": (1, 2, (1, 1), 1.25),
+        "filter": (1, 1, (2, 1), 2.0),
+    }
+    found = [
+        Op(f"upfirdn2d, {name}", our_filter(*a), plain_filter(*a), moved)
+        for name, (*a, moved) in sizes.items()
+    ]
+    ours = lambda x: bias_act(x, bias, act="lrelu", noise=noise)  # noqa: E731
+    return [*found, Op("bias_act with noise", ours, plain_act, 2.0)]
+
+
+def forward_and_backward(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
+    """Return the work of a value and its gradient."""
+    x = x.detach().requires_grad_()
+    with torch.no_grad():
+        dy = torch.ones_like(function(x))
+    return lambda: torch.autograd.grad(function(x), x, dy)
+
+
+@torch.no_grad()
+def _agree(op: Op, x: Tensor, y: Tensor) -> None:
+    torch.testing.assert_close(op.ours(x).float(), op.plain(y).float(), rtol=2e-2, atol=2e-2)
+
+
+def measure(settings: Settings) -> Iterator[Figure]:
+    """Yield the machine's limits, and each operator beside them."""
+    device = settings.device
+    floor = copy_bandwidth(settings)
+    half = torch.float16 if device.type == "cuda" else torch.bfloat16
+    yield Figure("copy bandwidth", floor / 1e9, "GB/s")
+    for dtype in (torch.float32, torch.bfloat16):
+        peak = matrix_peak(dtype, settings) / 1e9
+        yield Figure(f"matrix peak, {_name(dtype)}", peak, "GFLOP/s")
+    shapes = [(2, 16, 32)] if settings.quick else SHAPES[device.type]
+    share_aim = 80.0 if device.type == "cuda" else 70.0
+    for (n, c, size), dtype in ((s, d) for s in shapes for d in (torch.float32, half)):
+        plain = torch.randn(n, c, size, size, device=device).to(dtype)
+        x = plain.contiguous(memory_format=torch.channels_last)
+        for op in operators(c, size, device):
+            _agree(op, x, plain)
+            name = f"{op.name}, {n}x{c}x{size}x{size} {_name(dtype)}"
+            with torch.no_grad():
+                passes = {"forward": lambda op=op, x=x: op.ours(x)}
+                seconds = interleaved(passes, settings)["forward"]
+            moved = x.numel() * x.element_size() * op.moved
+            share = rate(name, seconds, 100 * moved / floor, "%", aim=share_aim)
+            yield Figure(f"{name}, forward", share.value, "%", share.spread, share_aim,
+                         note="of copy bandwidth")  # fmt: skip
+            works = {
+                "ours": forward_and_backward(op.ours, x),
+                "yardstick": forward_and_backward(op.plain, plain),
+            }
+            aim = 5.0 if dtype == torch.float32 else None
+            yield ratio(f"{name}, forward and backward", interleaved(works, settings), aim=aim)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+if __name__ == "__main__":
+    main("ops", measure, __doc__)
