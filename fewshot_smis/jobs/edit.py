@@ -111,6 +111,7 @@ def run_edit(job: EditJob, run: Run) -> dict[str, Any]:
         load_labeler(labeler_file, device),
         *load_distances(job.perceptual, device),
     )
+    check_square(kit.prior)
     run.save_inputs({"photo": job.photo, "labeler": labeler_file, "prior": source})
     record_prior(run, source)
     if went_on:
@@ -128,6 +129,16 @@ def run_edit(job: EditJob, run: Run) -> dict[str, Any]:
         "maps": str(run.path / "maps"),
         "next": f"change a map, then run: fewshot-smis edit --photo {run.path} --map CHANGED.png",
     }
+
+
+def check_square(prior: Prior) -> None:
+    """Raise ConfigError unless the pictures of `prior` are square, as the frames of faces are."""
+    height, width = getattr(prior.config, "img_size", (1, 1))
+    if height != width:
+        raise ConfigError(
+            f"this generator draws {width} x {height}, but a square is cut out of a photograph to "
+            "be edited; use a generator of square pictures"
+        )
 
 
 def load_distances(

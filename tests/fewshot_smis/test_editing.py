@@ -22,11 +22,12 @@ from fewshot_smis.editing import (
     seen_change,
     widened,
 )
+from fewshot_smis.jobs.edit import check_square
 from fewshot_smis.jobs.edit_start import read_subjects
 from fewshot_smis.labelers import fit_labeler, label_samples, save_labeler
 from fewshot_smis.metrics.editing import kept, miou_inside
 from fewshot_smis.tuning import tune_prior
-from stylegan import load_generator, save_generator
+from stylegan import Generator, GeneratorConfig, load_generator, save_generator
 from stylegan.errors import CheckpointError, ConfigError, LabelError, ShapeError
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_codes, tiny_labels, tiny_prior
@@ -361,6 +362,14 @@ def test_the_face_is_where_its_frame_says(folder: Path, tmp_path: Path) -> None:
         code=1,
     )
     assert "no face of 'b'; align the photograph first" in result.output
+
+
+def test_generators_of_other_shapes_are_refused():
+    config = GeneratorConfig(
+        img_resolution=16, z_dim=4, w_dim=4, base=(4, 6), channels={4: 4, 8: 4, 16: 4}
+    )
+    with pytest.raises(ConfigError, match="this generator draws 24 x 16"):
+        check_square(Generator(config))
 
 
 def test_wrong_edits_are_told(folder: Path, tmp_path: Path) -> None:
