@@ -6,8 +6,8 @@ Each face is given the hair, mouth or glasses of another, or more hair: an exact
 have. It is inverted, its map painted so, and edited as `fewshot-smis edit` does. Printed and saved
 are, with their spread over the faces:
 
-- the mIoU between the map of the picture and the exact one where this was changed, before and
-  after the edit: by the labeler, and by a judge that trained on renders (--judge) if there is one;
+- the mIoU (over the classes painted) and the accuracy of the map of the picture where the exact
+  one was changed, before and after the edit: by the labeler, and by a judge that trained on renders (--judge) if there is one;
 - the perceptual distance (lite0, not LPIPS) from the face outside the change, of the inverted and
   of the edited picture, before it is blended into the photograph, which makes it 0;
 - identity: the distance of dlib's descriptors between face and blended result, beside those of the
@@ -45,8 +45,7 @@ from fewshot_smis.inversion import invert
 from fewshot_smis.jobs.base import demo_model, labeler_of, open_prior, prior_of
 from fewshot_smis.jobs.edit import Kit, load_distances
 from fewshot_smis.labelers import label_samples, load_labeler
-from fewshot_smis.metrics.editing import kept
-from fewshot_smis.metrics.segmentation import mean_iou
+from fewshot_smis.metrics.editing import kept, painted_iou
 from fewshot_smis.tuning import tune_prior
 from fewshot_smis.walks import grow_class
 from stylegan.errors import BackendError
@@ -139,10 +138,11 @@ def measure(result: Result, kit: Kit, judge: Any) -> list[Facts]:
     found = []
     for i, case in enumerate(result.cases):
         where = case.wanted != case.label
-        facts = {
-            f"miou_{name}": mean_iou(label[i][where], case.wanted[where], classes)
-            for name, label in maps.items()
-        }
+        facts = {}
+        for name, label in maps.items():
+            seen, wanted = label[i][where], case.wanted[where]
+            facts[f"miou_{name}"] = painted_iou(seen, wanted, classes)
+            facts[f"accuracy_{name}"] = float((seen == wanted).float().mean())
         for name in ("inverted", "edited"):
             facts[f"outside_lite0_{name}"] = float(left[name].perceptual[i])
             facts[f"outside_rms_{name}"] = float(left[name].pixels[i])
@@ -210,9 +210,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=300_000, help="of the renders")
     parser.add_argument("--pairs", type=Path, help="real photographs and maps instead of renders")
     parser.add_argument("--judge", type=Path, help="model.safetensors of a trained segmenter")
-    parser.add_argument("--inversion-steps", type=int, default=200)
+    parser.add_argument("--inversion-steps", type=int, default=150)
     parser.add_argument("--tune", type=int, default=0, help="steps of pivotal tuning a face")
-    parser.add_argument("--steps", type=int, default=100, help="of the edit")
+    parser.add_argument("--steps", type=int, default=80, help="of the edit")
     parser.add_argument("--batch", type=int, default=5, help="faces optimised together")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     args = parser.parse_args()

@@ -8,7 +8,7 @@ from torch import Tensor
 from fewshot_smis.data import resize_image
 from fewshot_smis.editing import Change, blend
 from fewshot_smis.losses import l2
-from fewshot_smis.metrics.segmentation import mean_iou
+from fewshot_smis.metrics.segmentation import class_iou, confusion
 from fewshot_smis.perceptual import PerceptualDistance
 
 
@@ -23,10 +23,21 @@ class Kept(NamedTuple):
 def miou_inside(pred: Tensor, change: Change, num_classes: int) -> Tensor:
     """Return for each picture the mIoU [N] of its map `pred` [N,H,W] with the changed map.
 
-    Only the pixels count whose class was changed.
+    Only the pixels count whose class was changed, and of the classes those painted there.
     """
-    pairs = zip(pred, change.label, change.changed, strict=True)
-    return torch.tensor([mean_iou(p[c], wanted[c], num_classes) for p, wanted, c in pairs])
+    scores = []
+    for found, wanted, where in zip(pred, change.label, change.changed, strict=True):
+        scores.append(painted_iou(found[where], wanted[where], num_classes))
+    return torch.tensor(scores)
+
+
+def painted_iou(pred: Tensor, target: Tensor, num_classes: int) -> float:
+    """Return the mean IoU over the classes of `target`; both [P] int64, of the same pixels.
+
+    Other classes in `pred` count by what they take from these, not as classes of their own.
+    """
+    counts = confusion(pred, target, num_classes)
+    return float(class_iou(counts)[counts.sum(dim=1) > 0].mean())
 
 
 @torch.no_grad()

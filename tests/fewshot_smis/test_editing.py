@@ -25,7 +25,7 @@ from fewshot_smis.editing import (
 from fewshot_smis.jobs.edit import check_square
 from fewshot_smis.jobs.edit_start import read_subjects
 from fewshot_smis.labelers import fit_labeler, label_samples, save_labeler
-from fewshot_smis.metrics.editing import kept, miou_inside
+from fewshot_smis.metrics.editing import kept, miou_inside, painted_iou
 from fewshot_smis.tuning import tune_prior
 from stylegan import Generator, GeneratorConfig, load_generator, save_generator
 from stylegan.errors import CheckpointError, ConfigError, LabelError, ShapeError
@@ -204,6 +204,12 @@ def test_what_is_kept_is_measured_outside(prior):
     assert float(left.pixels) == pytest.approx(float((20 * 0.25 / outside) ** 0.5), rel=1e-4)
     assert float(left.perceptual) == pytest.approx(0.5 * 20 / 400, rel=1e-4)
     assert left.identity > left.perceptual
+
+
+def test_the_iou_is_over_the_classes_painted():
+    target = torch.tensor([1, 1, 1, 2, 2])
+    pred = torch.tensor([1, 1, 0, 2, 1])
+    assert painted_iou(pred, target, 4) == pytest.approx((2 / 4 + 1 / 2) / 2)
 
 
 def test_directions_add_up_and_are_kept(prior, tmp_path):
