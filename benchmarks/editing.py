@@ -7,7 +7,8 @@ have. It is inverted, its map painted so, and edited as `fewshot-smis edit` does
 are, with their spread over the faces:
 
 - the mIoU (over the classes painted) and the accuracy of the map of the picture where the exact
-  one was changed, before and after the edit: by the labeler, and by a judge that trained on renders (--judge) if there is one;
+  one was changed, before and after the edit: by the labeler, and by a judge that trained on
+  renders (--judge) if there is one;
 - the perceptual distance (lite0, not LPIPS) from the face outside the change, of the inverted and
   of the edited picture, before it is blended into the photograph, which makes it 0;
 - identity: the distance of dlib's descriptors between face and blended result, beside those of the
@@ -46,6 +47,7 @@ from fewshot_smis.jobs.base import demo_model, labeler_of, open_prior, prior_of
 from fewshot_smis.jobs.edit import Kit, load_distances
 from fewshot_smis.labelers import label_samples, load_labeler
 from fewshot_smis.metrics.editing import kept, painted_iou
+from fewshot_smis.metrics.judge import Judge, load_judge
 from fewshot_smis.tuning import tune_prior
 from fewshot_smis.walks import grow_class
 from stylegan.errors import BackendError
@@ -115,12 +117,12 @@ class Result:
         self.blended = blend(self.photos, self.edited, feathered(self.change))
 
 
-def judge_maps(judge: Any, images: Tensor, size: int) -> Tensor:
+def judge_maps(judge: Judge, images: Tensor, size: int) -> Tensor:
     """Return the maps [N,size,size] that the judge sees in pictures [N,3,H,W]."""
     return resize_label(judge.labels(images).cpu(), size)
 
 
-def measure(result: Result, kit: Kit, judge: Any) -> list[Facts]:
+def measure(result: Result, kit: Kit, judge: Judge | None) -> list[Facts]:
     """Return the figures of each case of a batch."""
     size, classes = kit.prior.img_resolution, kit.labeler.num_classes
     maps = {"labeler_before": result.before, "labeler_after": result.after}
@@ -221,11 +223,7 @@ def main() -> None:
     file = labeler_of(demo_model(), args.labeler)
     prior = open_prior(prior_of(file, args.prior), device)
     kit = Kit(prior, load_labeler(file), *load_distances("lite0", device))
-    judge = None
-    if args.judge is not None:
-        from fewshot_smis.metrics.judge import load_judge
-
-        judge = load_judge(args.judge)
+    judge = None if args.judge is None else load_judge(args.judge)
     size = prior.img_resolution
     if args.pairs is None:
         cases = make_cases(args.count, size, args.seed)
