@@ -43,13 +43,14 @@ from fewshot_smis.data import (
 from fewshot_smis.data.files import write_json
 from fewshot_smis.editing import EditSettings, blend, edit, feathered, find_change
 from fewshot_smis.inversion import invert
-from fewshot_smis.jobs.base import demo_model, labeler_of, open_prior, prior_of
+from fewshot_smis.jobs.base import demo_model, labeler_of, prior_of
 from fewshot_smis.jobs.edit import Kit, load_distances
 from fewshot_smis.labelers import label_samples, load_labeler
 from fewshot_smis.metrics.editing import kept, painted_iou
 from fewshot_smis.metrics.judge import Judge, load_judge
 from fewshot_smis.tuning import tune_prior
 from fewshot_smis.walks import grow_class
+from stylegan import Prior, load_generator, prepare
 from stylegan.errors import BackendError
 from stylegan.seeding import stream
 from tools.detectors import detect
@@ -72,7 +73,7 @@ def real_cases(folder: Path, size: int, limit: int) -> list[Case]:
 class Result:
     """What the edit of a batch of cases gave."""
 
-    def __init__(self, cases: list[Case], kit: Kit, args: argparse.Namespace) -> None:
+    def __init__(self, cases: list[Case], kit: Kit, plain: Prior, args: argparse.Namespace) -> None:
         self.cases, prior = cases, kit.prior
         size, number = prior.img_resolution, len(cases)
         self.photos = torch.stack([case.img for case in cases])
@@ -90,12 +91,13 @@ class Result:
         self.seconds = {"inversion": (time.perf_counter() - clock) / number}
         clock = time.perf_counter()
         if args.tune:
-            prior = tune_prior(
-                *(prior, found.ws, self.photos),
+            tuned = tune_prior(
+                *(plain, found.ws, self.photos),
                 gen=stream(0, "benchmark/tune"),
                 steps=args.tune * number,
                 perceptual=kit.perceptual,
             )
+            prior = prepare(tuned)
             self.seconds["tuning"] = (time.perf_counter() - clock) / number
             clock = time.perf_counter()
         self.before = label_samples(kit.labeler, prior, found.ws, size)
@@ -221,7 +223,8 @@ def main() -> None:
 
     device = torch.device("cpu")
     file = labeler_of(demo_model(), args.labeler)
-    prior = open_prior(prior_of(file, args.prior), device)
+    plain = load_generator(prior_of(file, args.prior))
+    prior = prepare(plain)
     kit = Kit(prior, load_labeler(file), *load_distances("lite0", device))
     judge = None if args.judge is None else load_judge(args.judge)
     size = prior.img_resolution
@@ -232,7 +235,7 @@ def main() -> None:
     facts: list[Facts] = []
     rows: list[list[Any]] = []
     for i in range(0, len(cases), args.batch):
-        result = Result(cases[i : i + args.batch], kit, args)
+        result = Result(cases[i : i + args.batch], kit, plain, args)
         facts += measure(result, kit, judge)
         rows += sheet_rows(result, kit.labeler.classes)
         print(f"{len(facts)} of {len(cases)}", json.dumps(summary(facts)), flush=True)

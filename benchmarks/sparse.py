@@ -114,10 +114,11 @@ def train(name: str, codes: Path, args: argparse.Namespace) -> Path:
     if (folder / "train" / "result.json").is_file():
         return folder / "train"
     common: dict[str, Any] = {"seed": args.seed}
-    label = LabelJob(
-        pairs=SPARSE / name, codes=codes, prior=args.prior, out=folder / "label", **common
-    )
-    carry_out(label, "label", run_label)
+    if not (folder / "label" / "result.json").is_file():
+        label = LabelJob(
+            pairs=SPARSE / name, codes=codes, prior=args.prior, out=folder / "label", **common
+        )
+        carry_out(label, "label", run_label)
     job = TrainEncoderJob(
         labeler=folder / "label",
         kind="backbone_wplus",
@@ -220,7 +221,7 @@ def main() -> None:
     parser.add_argument("--prior", type=Path, help="by default the embedded generator")
     parser.add_argument("--landmarks", type=Path, help="finished run of `train` for landmarks")
     parser.add_argument("--scribbles", type=Path, help="finished run of `train` for scribbles")
-    parser.add_argument("--steps", type=int, default=1000, help="of each training, batch 8")
+    parser.add_argument("--steps", type=int, default=1000, help="of each training")
     parser.add_argument("--inversion-steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/sparse"), help="kept runs")

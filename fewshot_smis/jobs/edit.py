@@ -27,6 +27,7 @@ from fewshot_smis.jobs.base import (
     counter,
     demo_model,
     labeler_of,
+    open_prior,
     pick_device,
     prior_of,
     record_prior,
@@ -46,7 +47,7 @@ from fewshot_smis.metrics.editing import kept, miou_inside
 from fewshot_smis.perceptual import PerceptualDistance, load_identity_proxy, load_perceptual
 from fewshot_smis.runs import Run
 from fewshot_smis.tuning import tune_prior
-from stylegan import Prior, load_generator, save_generator
+from stylegan import Prior, load_generator, prepare, save_generator
 from stylegan.errors import ConfigError, DataError
 from stylegan.seeding import stream
 
@@ -107,7 +108,7 @@ def run_edit(job: EditJob, run: Run) -> dict[str, Any]:
     labeler_file = labeler_of(job.photo if went_on else demo_model(), job.labeler)
     source = prior_of(job.photo if went_on else labeler_file, job.prior)
     kit = Kit(
-        load_generator(source, device=device),  # whose weights may be tuned
+        open_prior(source, device),
         load_labeler(labeler_file, device),
         *load_distances(job.perceptual, device),
     )
@@ -117,7 +118,7 @@ def run_edit(job: EditJob, run: Run) -> dict[str, Any]:
     if went_on:
         start = load_start(job.photo, kit.labeler, kit.prior, device)
     else:
-        start, kit = begin(job, run, kit)
+        start, kit = begin(job, run, kit, source)
     save_start(start, kit.labeler, run)
     if job.map is not None:
         return finish(run, start, kit, by_map(job, run, start, kit))
@@ -154,7 +155,7 @@ def load_distances(
     return found
 
 
-def begin(job: EditJob, run: Run, kit: Kit) -> tuple[Start, Kit]:
+def begin(job: EditJob, run: Run, kit: Kit, source: Path) -> tuple[Start, Kit]:
     """Cut out and invert the photographs, tune the generator if asked to, and draw the maps."""
     prior = kit.prior
     size, device = prior.img_resolution, prior.mapping.w_avg.device
@@ -171,8 +172,8 @@ def begin(job: EditJob, run: Run, kit: Kit) -> tuple[Start, Kit]:
         ).ws
     if job.tune:
         with counter(job.tune * len(images), "tune") as tick:
-            prior = tune_prior(
-                prior,
+            tuned = tune_prior(
+                load_generator(source, device=device),  # the prepared one has no weights to tune
                 ws,
                 images,
                 gen=stream(job.seed, "edit/tune", device),
@@ -180,7 +181,8 @@ def begin(job: EditJob, run: Run, kit: Kit) -> tuple[Start, Kit]:
                 perceptual=kit.perceptual,
                 on_report=tick,
             )
-        save_generator(prior, run.path / TUNED)
+        save_generator(tuned, run.path / TUNED)
+        prior = prepare(tuned)
         record_prior(run, run.path / TUNED)
     maps = label_samples(kit.labeler, prior, ws, size)
     return Start(subjects, ws, maps), kit._replace(prior=prior)

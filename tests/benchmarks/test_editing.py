@@ -56,7 +56,7 @@ def test_the_benchmark_measures_an_edit():
     kit = Kit(
         prior, labeler, lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), lambda a, b: b[:, 0, 0, 0]
     )
-    result = Result([Case("a", "hair", img, label, wanted, None)], kit, args)
+    result = Result([Case("a", "hair", img, label, wanted, None)], kit, prior, args)
     (facts,) = measure(result, kit, None)
     assert set(result.seconds) == {"inversion", "tuning", "edit"}
     assert 0 <= facts["miou_labeler_after"] <= 1
