@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from encoders.backbone import IRBlock, LightBlock, SqueezeExcite, build_trunk, pyramid
+from encoders.backbone import (
+    IRBlock,
+    LightBlock,
+    PointConv,
+    SqueezeExcite,
+    build_trunk,
+    pyramid,
+)
 from stylegan.errors import ConfigError
 
 
@@ -58,3 +65,17 @@ def test_squeeze_excite_equals_its_formula():
 def test_light_block_changes_size_only_by_its_stride():
     assert LightBlock(8, 16, 2)(torch.rand(1, 8, 9, 6)).shape == (1, 16, 5, 3)
     assert LightBlock(8, 8, 1)(torch.rand(1, 8, 9, 6)).shape == (1, 8, 9, 6)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_point_convolution_equals_the_strided_one_and_its_gradients(step):
+    conv = PointConv(8, 16, step)
+    x = torch.rand(2, 8, 7, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = conv.weight.detach().double().requires_grad_()
+    slow = x.detach().double().requires_grad_()
+    torch.nn.functional.conv2d(slow, weight, stride=step).square().sum().backward()
+    y = conv(x)
+    y.square().sum().backward()
+    assert y.shape == (2, 16, -(-7 // step), -(-5 // step))
+    torch.testing.assert_close(x.grad, slow.grad.float())
+    torch.testing.assert_close(conv.weight.grad, weight.grad.float())
