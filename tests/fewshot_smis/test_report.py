@@ -17,7 +17,7 @@ from fewshot_smis.jobs.report import cells as report_cells
 from fewshot_smis.jobs.report import figures, plan, systems
 from fewshot_smis.jobs.report.budget import steps_within, timed
 from fewshot_smis.jobs.report.plan import Cell, ReportJob, cells
-from fewshot_smis.jobs.report.tables import closed_gap, spread, table, verdict
+from fewshot_smis.jobs.report.tables import closed_gap, spread, supervised, table, verdict
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_prior
 
@@ -80,6 +80,8 @@ def test_verdicts_say_who_wins() -> None:
     records += [record("prototypes", 0.2), record("judge", 1.0, shots=0)]
     assert "our labels close 50 %" in closed_gap(records, 1)[0]
     assert closed_gap(records[:3], 1) == []
+    both = [record("oasis", 0.4, shots=5), record("oasis", 0.8, shots=0)]
+    assert supervised(both) == ["- OASIS: mIoU 0.800, more than with five pictures, 0.400."]
 
 
 def write_faces(folder: Path, count: int, seed: int) -> None:

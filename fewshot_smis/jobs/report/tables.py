@@ -120,6 +120,19 @@ def closed_gap(records: list[Record], shots: int) -> list[str]:
     ]
 
 
+def supervised(records: list[Record]) -> list[str]:
+    """Say how much each baseline gains in mIoU from all pictures over five of them."""
+    lines = []
+    for method in BASELINES:
+        all_of_them = select(records, method=method, shots=0)
+        five = select(records, method=method, kind="dense", shots=5)
+        if all_of_them and five:
+            many, few = (spread(r["miou"] for r in rows) for rows in (all_of_them, five))
+            word = "more than" if many.mean > few.mean else "**not more than**"
+            lines.append(f"- {TITLES[method]}: mIoU {many}, {word} with five pictures, {few}.")
+    return lines
+
+
 def write_tables(job: ReportJob, records: list[Record], inversion: Record) -> None:
     """Write results.md and results.json."""
     dense = [r for r in records if not r["options"]]
@@ -138,6 +151,7 @@ def write_tables(job: ReportJob, records: list[Record], inversion: Record) -> No
             lines += closed_gap(dense, shots) if kind == "dense" else []
     lines += ["", f"## All {job.pictures} labelled pictures", ""]
     lines += table(dense, ("judge", *BASELINES), shots=0)
+    lines += ["", *supervised(dense)]
     for title, method, option in (
         ("OASIS as the weight of the lite0 distance grows", "oasis", "perceptual_weight"),
         ("pix2pix with other patches", "pix2pix", "patch"),
