@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow coverage report report-quick lint types clean
+.PHONY: demo test test-slow test-asan bench coverage report report-quick lint types clean
 
 $(STAMP): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,12 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q --slow -m slow
+
+test-asan: $(STAMP)
+	$(BIN)/python -m pytest -q --slow tests/stylegan/test_native_random.py -k leaves_its_memory
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
 
 coverage: $(STAMP)
 	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered

@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Iterator
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Figure, Settings, interleaved, main, ratio
+from benchmarks.measure import Figure, Settings, Work, interleaved, main, matrix_peak, ratio
 from benchmarks.networks import drawing, plainly, random_codes, random_generator
 from fewshot_smis.jobs.base import demo_prior
 from stylegan import load_generator, prepare
@@ -22,6 +23,7 @@ DEMO_AIM = 15.0  # ms
 def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the latency of the embedded generator, then the ratios of the large ones."""
     yield demo_latency(settings)
+    peaks = {name: matrix_peak(getattr(torch, name), settings) for name in AIMS}
     sizes = (32, 64) if settings.quick else (256, 1024)
     for size, num in ((size, num) for size in sizes for num in (1, 8)):
         generator = random_generator(size, settings.device, quick=settings.quick)
@@ -31,15 +33,25 @@ def measure(settings: Settings) -> Iterator[Figure]:
         works["yardstick"] = drawing(plainly(generator), ws)
         rounds = min(settings.rounds, 2 if size * num > 2048 else settings.rounds)
         times = interleaved(works, settings, rounds=rounds)
+        operations = count_operations(drawing(generator, ws))
+        slow = statistics.median(times["yardstick"])
         for name in AIMS:
             decibels = psnr(generator, nets[name])
+            at_peak = slow * peaks[name] / operations
             yield ratio(
                 f"generator {size} px, batch {num}, {name}",
                 times,
                 ours=name,
                 aim=AIMS[name] if num == 1 else None,
-                note=f"{decibels:.0f} dB against float32",
+                note=f"{decibels:.0f} dB against float32; {at_peak:.1f} times is the matrix peak",
             )
+
+
+def count_operations(work: Work) -> int:
+    """Return the multiplications and additions of the convolutions and products in `work`."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 def demo_latency(settings: Settings) -> Figure:

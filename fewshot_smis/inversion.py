@@ -19,7 +19,7 @@ from fewshot_smis.data import resize_image
 from fewshot_smis.losses import l2
 from fewshot_smis.optim import make_optimizer, ramped
 from fewshot_smis.perceptual import PerceptualDistance
-from stylegan import Prior
+from stylegan import Prior, prepare
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from stylegan.seeding import sample_z
 
@@ -58,6 +58,7 @@ class InversionSettings:
     ramp_up: float = 0.05  # share of the steps over which the learning rate rises
     ramp_down: float = 0.25  # share of the steps over which it falls to 0
     keep_every: int = 1  # steps between two looks at the loss for the best codes
+    recompute: bool = False  # features again in the backward pass: half the memory, more time
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -179,6 +180,7 @@ def inversion_steps(
     """
     if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
         raise ShapeError(f"images have the shape {list(images.shape)}, but [N,3,H,W] is needed")
+    prior = prepare(prior, recompute=settings.recompute)
     center = prior.mapping.w_avg
     images = images.to(center)
     size = settings.size or min(prior.img_resolution, 256)

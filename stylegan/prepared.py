@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from stylegan import winograd
 from stylegan.ops import bias_act, upfirdn2d, upsample2d
 from stylegan.precision import cpu_has_amx, resolve_precision
 from stylegan.prior import Prior, PriorConfig, Rendering, Synthesis
@@ -26,12 +27,18 @@ from stylegan.stylegan2 import (
 
 MIN_PSNR = 40.0  # dB between a picture in bfloat16 and the same in float32
 POLYPHASE_FROM = 64  # px of the enlarged picture
+INPUT_AXIS = {  # the shape of [C_in] beside the weights of each form
+    "direct": (1, -1, 1, 1),
+    "polyphase": (1, -1, 1, 1),
+    "transposed": (-1, 1, 1, 1),
+    "winograd": (1, -1, 1),
+}
 
 
 def prepare(prior: Prior, *, precision: str = "auto", recompute: bool = False) -> Prior:
     """Return `prior` in a form that draws faster, with its weights frozen.
 
-    Only StyleGAN2 has one; another prior is returned as it is, and so is a prepared one.
+    Only StyleGAN2 has one; another prior is returned as it is. A prepared one keeps its format.
 
     Args:
         prior: The generator; it is not changed, and its mapping is shared.
@@ -44,19 +51,28 @@ def prepare(prior: Prior, *, precision: str = "auto", recompute: bool = False) -
         ConfigError: `precision` is unknown.
     """
     dtype = resolve_precision(precision, prior.mapping.w_avg.device)
-    if not isinstance(prior.synthesis, SynthesisNetwork):
+    source = prior.synthesis
+    if isinstance(source, PreparedSynthesis):
+        return _ready(prior, source.blocks(), source.dtype, recompute)
+    if not isinstance(source, SynthesisNetwork):
         return prior
-    ready = _prepared(prior, dtype, recompute)
+    ready = _ready(prior, _blocks(source, dtype), dtype, recompute)
     if precision == "auto" and dtype != torch.float32 and psnr(prior, ready) < MIN_PSNR:
-        return _prepared(prior, torch.float32, recompute)
+        return _ready(prior, _blocks(source, torch.float32), torch.float32, recompute)
     return ready
 
 
-def _prepared(prior: Prior, dtype: torch.dtype, recompute: bool) -> Prior:
-    source = cast(SynthesisNetwork, prior.synthesis)
-    synthesis = PreparedSynthesis(source, prior.config, dtype=dtype, recompute=recompute)
+def _blocks(source: SynthesisNetwork, dtype: torch.dtype) -> "dict[int, _Block]":
+    return {res: _Block(getattr(source, f"b{res}"), dtype) for res in source.block_resolutions}
+
+
+def _ready(prior: Prior, blocks: "dict[int, _Block]", dtype: torch.dtype, recompute: bool) -> Prior:
+    synthesis = PreparedSynthesis(
+        prior.config, blocks, prior.synthesis.layer_resolutions, dtype=dtype, recompute=recompute
+    )
     ready = Prior(prior.config, synthesis=synthesis, mapping=prior.mapping)
-    return ready.eval().requires_grad_(False)
+    ready.synthesis.requires_grad_(False)
+    return ready.eval()
 
 
 @torch.no_grad()
@@ -71,22 +87,26 @@ def psnr(a: Prior, b: Prior) -> float:
 
 
 class PreparedSynthesis(Synthesis):
-    """ws [N, num_ws, w_dim] -> Rendering, as the SynthesisNetwork it is made from."""
+    """ws [N, num_ws, w_dim] -> Rendering, as the SynthesisNetwork its blocks are made from."""
 
     def __init__(
         self,
-        source: SynthesisNetwork,
         config: PriorConfig,
+        blocks: "dict[int, _Block]",
+        layer_resolutions: tuple[int, ...],
         *,
         dtype: torch.dtype,
         recompute: bool = False,
     ) -> None:
         super().__init__(config)
         self.dtype, self.recompute = dtype, recompute
-        self.block_resolutions = source.block_resolutions
-        self.layer_resolutions = source.layer_resolutions
-        for res in self.block_resolutions:
-            self.add_module(f"b{res}", _Block(getattr(source, f"b{res}"), dtype))
+        self.block_resolutions, self.layer_resolutions = list(blocks), layer_resolutions
+        for res, block in blocks.items():
+            self.add_module(f"b{res}", block)
+
+    def blocks(self) -> "dict[int, _Block]":
+        """Return the block of each size."""
+        return {res: getattr(self, f"b{res}") for res in self.block_resolutions}
 
     def forward(
         self,
@@ -175,7 +195,7 @@ class _Layer(nn.Module):
 
     affine: Tensor  # [C_in, w_dim], its gain included
     affine_bias: Tensor  # [C_in]
-    weight: Tensor  # [C_out, C_in, 3, 3], or as the enlarging convolution takes it
+    weight: Tensor  # in the form that `_convolved` takes
     energy: Tensor  # [C_in, C_out]: squares of the weights, summed over the kernel
     bias: Tensor
     noise_const: Tensor
@@ -188,13 +208,7 @@ class _Layer(nn.Module):
         self.clamp = None if source.conv_clamp is None else source.conv_clamp * gain
         weight = source.weight.detach().float()
         affine, affine_bias = _folded(source.affine)
-        self.polyphase = (
-            source.up == 2
-            and min(source.size) >= POLYPHASE_FROM
-            and dtype == torch.bfloat16
-            and weight.device.type == "cpu"
-            and cpu_has_amx()
-        )
+        self.form = _form(weight, self.up, self.size, dtype)
         self.register_buffer("affine", affine)
         self.register_buffer("affine_bias", affine_bias)
         self.register_buffer("energy", weight.square().sum(dim=(2, 3)).t().contiguous())
@@ -202,11 +216,15 @@ class _Layer(nn.Module):
         self.register_buffer("noise_const", source.noise_const)
         self.noise_strength = nn.Parameter(source.noise_strength.detach())
         self.register_buffer("resample_filter", source.resample_filter)
-        if self.polyphase:
+        if self.form == "polyphase":
             weight = polyphase(weight, source.resample_filter)
-        elif self.up == 2:
+        elif self.form == "transposed":
             weight = weight.transpose(0, 1)
-        weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        elif self.form == "winograd":
+            weight = winograd.transformed(weight)
+        weight = weight.to(dtype)
+        if weight.ndim == 4:
+            weight = weight.contiguous(memory_format=torch.channels_last)
         self.register_buffer("weight", weight)
 
     def noise(self, num: int, mode: str, gen: Source | None) -> Tensor | None:
@@ -225,7 +243,7 @@ class _Layer(nn.Module):
         demodulation = (styles.square() @ self.energy + 1e-8).rsqrt()  # [N, C_out]
         weight = self.weight
         if self._folds(x, styles):
-            weight = _scaled_inputs(weight, styles[0], transposed=self._transposed)
+            weight = (weight * styles.view(INPUT_AXIS[self.form])).to(weight.dtype)
         else:
             x = bias_act(x, scale=styles)
         x = self._convolved(x, weight)
@@ -239,10 +257,6 @@ class _Layer(nn.Module):
             noise=noise,
         )
 
-    @property
-    def _transposed(self) -> bool:
-        return self.up == 2 and not self.polyphase
-
     def _folds(self, x: Tensor, styles: Tensor) -> bool:
         """Tell whether the styles of one picture had better scale the weights than the features.
 
@@ -252,12 +266,21 @@ class _Layer(nn.Module):
         return len(x) == 1 and not learns and self.weight.numel() < x.numel()
 
     def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
-        if self.up == 1:
-            return F.conv2d(x, weight, padding=1)
-        if self.polyphase:
-            return interleaved(F.conv2d(x, weight, padding=1))
-        x = F.conv_transpose2d(x, weight, stride=2)
-        return upfirdn2d(x, self.resample_filter, padding=1, gain=4)
+        if self.form == "winograd":
+            return winograd.convolve(x, weight)
+        if self.form == "transposed":
+            x = F.conv_transpose2d(x, weight, stride=2)
+            return upfirdn2d(x, self.resample_filter, padding=1, gain=4)
+        x = F.conv2d(x, weight, padding=1)
+        return interleaved(x) if self.form == "polyphase" else x
+
+
+def _form(weight: Tensor, up: int, size: tuple[int, int], dtype: torch.dtype) -> str:
+    """Return the form of a convolution that is fastest for a result of `size`."""
+    if up == 1:
+        return "winograd" if winograd.pays(weight.to(dtype), size) else "direct"
+    tiles = weight.device.type == "cpu" and dtype == torch.bfloat16 and cpu_has_amx()
+    return "polyphase" if tiles and min(size) >= POLYPHASE_FROM else "transposed"
 
 
 class _ToRGB(nn.Module):
@@ -293,12 +316,6 @@ def _folded(layer: nn.Module) -> tuple[Tensor, Tensor]:
     weight, bias = cast(Tensor, layer.weight), cast(Tensor, layer.bias)
     gain, bias_gain = cast(float, layer.weight_gain), cast(float, layer.bias_gain)
     return weight.detach() * gain, bias.detach() * bias_gain
-
-
-def _scaled_inputs(weight: Tensor, styles: Tensor, *, transposed: bool) -> Tensor:
-    """Multiply weights by the styles [C_in] of their input channels."""
-    shape = (-1, 1, 1, 1) if transposed else (1, -1, 1, 1)
-    return (weight * styles.view(shape)).to(weight.dtype)
 
 
 def polyphase(weight: Tensor, taps: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import time
 import pytest
 import torch
 
-from benchmarks import gpu, labels, measure, ops
+from benchmarks import __main__ as bench
+from benchmarks import generator, gpu, labels, measure, ops
 from benchmarks.measure import Figure, Settings, interleaved, ratio
 from benchmarks.networks import plainly, random_codes, random_generator
 from benchmarks.yardstick import dense_labels, sparse_labels
@@ -103,6 +104,27 @@ def test_a_part_that_fails_or_takes_too_long_is_reported_and_the_rest_goes_on(
 def test_the_parts_for_a_gpu_run_on_a_cpu():
     for name in ("generator", "latency", "profile"):
         assert [f for f in gpu.PARTS[name](QUICK) if f.value > 0]
+
+
+def test_operations_are_counted():
+    x, w = torch.randn(1, 3, 4, 5), torch.randn(2, 3, 3, 3)
+    work = lambda: torch.nn.functional.conv2d(x, w, padding=1)  # noqa: E731
+    assert generator.count_operations(work) == 2 * (4 * 5) * 2 * 3 * 9
+
+
+def test_the_page_has_a_section_a_machine_and_a_row_a_figure(tmp_path):
+    device = torch.device("cpu")
+    figure = Figure("it", 2.0, "times", (1.5, 2.5), 3.0, {"ours": 0.5}, "a note")
+    measure.save(tmp_path / "labels-cpu.json", [Figure("labels", 1.0, "ms")], device)
+    measure.save(tmp_path / "ops-cpu.json", [figure], device)
+    content = json.loads((tmp_path / "ops-cpu.json").read_text())
+    content["machine"]["gpu"], content["failures"] = "Card", {"compiled": "no compiler"}
+    (tmp_path / "gpu.json").write_text(json.dumps(content))
+    bench.write_page(tmp_path, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert "| it | 2 times (1.5 to 2.5) | 3 times | ours 0.5 s; a note |" in page
+    assert page.index("ops-cpu") < page.index("labels-cpu") < page.index("## Card, torch")
+    assert "compiled has no figures: no compiler" in page
 
 
 def test_peak_memory_counts_what_was_held_at_once():

@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -256,3 +257,14 @@ def test_files_that_hold_no_codes_are_refused(tmp_path):
     save_codes(tmp_path / "x.safetensors", ws[:, :5], ["a", "b"])
     with pytest.raises(ShapeError, match=r"x.safetensors: the codes have num_ws 5 .* num_ws 6"):
         load_codes(tmp_path / "x.safetensors", prior)
+
+
+def test_recomputed_features_give_the_same_codes():
+    prior = tiny_prior(16)
+    plain = replace(PRESETS["default"], steps=5, start_samples=4, noise="random")
+    found = []
+    for settings in (plain, replace(plain, recompute=True)):
+        steps = inversion_steps(pictures(prior), prior, settings, gen=stream(0, "i"))
+        found.append(list(steps)[-1])
+    torch.testing.assert_close(found[1].ws, found[0].ws)
+    torch.testing.assert_close(found[1].loss, found[0].loss)
