@@ -3,10 +3,10 @@
 Maps are drawn as `side` x `side` ids. Nothing here knows of a browser.
 """
 
+import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from encoders import MaskEncoder
-from fewshot_smis.data import IGNORE, Classes, resize_image, resize_label, to_tensor, to_uint8
+from fewshot_smis.data import (
+    IGNORE,
+    Classes,
+    resize_image,
+    resize_label,
+    to_tensor,
+    to_uint8,
+)
 from fewshot_smis.data.images import UInt8
 from fewshot_smis.encoding import encode
 from fewshot_smis.inversion import PRESETS, InversionSettings, inversion_steps
@@ -31,7 +38,7 @@ MOST_CODES = 256  # of photographs and samples, kept by name
 SIDES = (256, 512)  # px; smallest and largest side of a map on the page
 REFINE_STEPS = 60  # a third of the paper's: it is waited for
 STYLES = "synthesize/styles"  # the stream of `synthesize --seed N --styles 1`, which draws the same
-PHOTO = InversionSettings(**{**vars(PRESETS["default"]), "steps": 120})
+PHOTO = dataclasses.replace(PRESETS["default"], steps=80, start_samples=64)  # it is waited for
 
 
 class Model(NamedTuple):
@@ -45,7 +52,7 @@ class Model(NamedTuple):
     examples: tuple[tuple[str, Tensor], ...] = ()  # names and maps [h,w] int64
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
     """The styles a map is drawn in.
 
@@ -287,8 +294,7 @@ class Studio:
         picture = to_uint8(prior.synthesis(ws[None]).img)[0]
         label = None
         if labeler is not None:
-            size = prior.img_resolution
-            label = self.fit(label_samples(labeler, prior, ws[None], size)[0].cpu())[0]
+            label = label_samples(labeler, prior, ws[None], self.side)[0].cpu()
         return Sight(self.keep(ws), picture, label)
 
 

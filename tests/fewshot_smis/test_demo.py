@@ -1,5 +1,6 @@
 """The demo's shipped files fit each other, and its page shows what it names."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from click.testing import CliRunner
 from encoders import load_encoder
 from fewshot_smis.cli import main
 from fewshot_smis.data import Classes, load_label_maps, load_pairs
-from fewshot_smis.jobs.base import DEMO, demo_model, demo_prior
+from fewshot_smis.jobs.base import DEMO, demo_model, demo_prior, labeler_of
 from fewshot_smis.jobs.demo import PARTS
+from fewshot_smis.labelers import label_samples, load_labeler
+from fewshot_smis.runs import sha256
 from stylegan import load_generator
 
 
@@ -28,6 +31,17 @@ def test_shipped_pairs_maps_and_models_fit_each_other() -> None:
         assert len(maps) == 12
         assert pairs.classes.sparse == (part.name == "landmarks")
     assert len(load_pairs(DEMO / "sparse" / "scribbles").pairs) == 5
+
+
+def test_the_shipped_model_was_trained_on_the_shipped_prior() -> None:
+    record = json.loads((demo_model() / "prior.json").read_text())
+    assert demo_model() / record["path"] == demo_model() / ".." / demo_prior().name
+    assert record["sha256"] == sha256(demo_prior())
+    prior = load_generator(demo_prior())
+    labeler = load_labeler(labeler_of(demo_model(), None))
+    assert labeler.classes == Classes.load(demo_model() / "classes.json")
+    ws = prior.mapping(torch.zeros(1, prior.z_dim))
+    assert len(label_samples(labeler, prior, ws).unique()) > 5  # it sees a face
 
 
 def test_shipped_prior_is_small_and_draws_in_range() -> None:

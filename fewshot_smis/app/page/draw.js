@@ -224,8 +224,8 @@ function sliders() {
   const { num_ws } = state.about;
   const last = num_ws - 1;
   const rows = [
-    ["from", "Style from layer", 0, last, 1, "low layers change the shape, high ones the colours"],
-    ["to", "to layer", 0, last, 1, ""],
+    ["from", "Style from", 0, last, 1, "first layer that takes the style: low layers change the shape, high ones the colours"],
+    ["to", "up to", 0, last, 1, "last layer that takes the style"],
     ["alpha", "Strength", 0, 1, 0.05, "how far the layers go towards the style"],
     ["psi", "Variety", 0, 1, 0.05, "truncation: lower for more usual styles"],
   ];
@@ -234,7 +234,7 @@ function sliders() {
     const input = Object.assign(document.createElement("input"), { type: "range", min, max, step, title });
     input.value = state.look[key];
     const value = document.createElement("output");
-    const told = () => (value.textContent = step === 1 ? input.value : Number(input.value).toFixed(2));
+    const told = () => (value.textContent = step === 1 ? `layer ${input.value}` : Number(input.value).toFixed(2));
     input.id = `look-${key}`;
     input.oninput = () => {
       state.look[key] = Number(input.value);
@@ -247,7 +247,7 @@ function sliders() {
       state.look[other] = to;
       const input = $(`look-${other}`);
       input.value = to;
-      input.nextSibling.textContent = to;
+      input.nextSibling.textContent = `layer ${to}`;
     };
     told();
     label.append(text, input, value);

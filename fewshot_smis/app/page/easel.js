@@ -333,6 +333,11 @@ export function palette(box, classes, easel, choose) {
     easel.brush = id;
     if (easel.tool !== "fill") choose("brush");
     for (const b of box.children) b.setAttribute("aria-checked", Number(b.dataset.id) === id);
+    const chip = box.children[id]; // brought into view without moving the page
+    box.scrollTo({
+      left: chip.offsetLeft - box.offsetLeft - (box.clientWidth - chip.offsetWidth) / 2,
+      top: chip.offsetTop - box.offsetTop - (box.clientHeight - chip.offsetHeight) / 2,
+    });
   };
   box.replaceChildren(...classes.map(chip));
   easel.onpick = (id) => { if (id !== UNKNOWN) { choose("brush"); select(id); } };

@@ -5,6 +5,7 @@
 prints the figures. With FEWSHOT_SMIS_SCREENSHOTS=docs it also writes what the page looks like.
 """
 
+import io
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import uvicorn
+from PIL import Image
 
 from fewshot_smis.app.desk import Desk
 from fewshot_smis.app.server import Workshop, build_app
@@ -155,10 +157,11 @@ class Page:
         self.find("#file").send_keys(str(file))
 
     def shot(self, name: str) -> None:
-        """Write a screenshot where the environment wants one."""
+        """Write a screenshot, of few colours and bytes, where the environment wants one."""
         folder = os.environ.get("FEWSHOT_SMIS_SCREENSHOTS")
         if folder:
-            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+            image = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB")
+            image.quantize(256, dither=Image.Dither.NONE).save(Path(folder) / f"{name}.png")
 
     def close(self) -> None:
         log = self.driver.get_log("browser")
