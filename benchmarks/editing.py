@@ -7,8 +7,8 @@ have. It is inverted, its map painted so, and edited as `fewshot-smis edit` does
 are, with their spread over the faces:
 
 - the mIoU (over the classes painted) and the accuracy of the map of the picture where the exact
-  one was changed, before and after the edit: by the labeler, and by a judge that trained on
-  renders (--judge) if there is one;
+  one was changed, before and after the edit: by the labeler of the inverted and the edited
+  picture, and by the judge, which trained on renders, of the face and the blended result;
 - the perceptual distance (lite0, not LPIPS) from the face outside the change, of the inverted and
   of the edited picture, before it is blended into the photograph, which makes it 0;
 - identity: the distance of dlib's descriptors between face and blended result, beside those of the
@@ -43,7 +43,7 @@ from fewshot_smis.data import (
 from fewshot_smis.data.files import write_json
 from fewshot_smis.editing import EditSettings, blend, edit, feathered, find_change
 from fewshot_smis.inversion import invert
-from fewshot_smis.jobs.base import demo_model, labeler_of, prior_of
+from fewshot_smis.jobs.base import demo_judge, demo_model, labeler_of, prior_of
 from fewshot_smis.jobs.edit import Kit, load_distances
 from fewshot_smis.labelers import label_samples, load_labeler
 from fewshot_smis.metrics.editing import kept, painted_iou
@@ -124,14 +124,15 @@ def judge_maps(judge: Judge, images: Tensor, size: int) -> Tensor:
     return resize_label(judge.labels(images).cpu(), size)
 
 
-def measure(result: Result, kit: Kit, judge: Judge | None) -> list[Facts]:
+def measure(result: Result, kit: Kit, judge: Judge) -> list[Facts]:
     """Return the figures of each case of a batch."""
     size, classes = kit.prior.img_resolution, kit.labeler.num_classes
-    maps = {"labeler_before": result.before, "labeler_after": result.after}
-    if judge is not None:
-        maps["judge_before"] = judge_maps(judge, result.inverted, size)
-        maps["judge_after"] = judge_maps(judge, result.edited, size)
-        maps["judge_blended"] = judge_maps(judge, result.blended, size)
+    maps = {
+        "labeler_before": result.before,
+        "labeler_after": result.after,
+        "judge_before": judge_maps(judge, result.photos, size),
+        "judge_after": judge_maps(judge, result.blended, size),
+    }
     change = result.change
     distances = {"perceptual": kit.perceptual, "identity": kit.identity}
     left = {
@@ -213,7 +214,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="faces")
     parser.add_argument("--seed", type=int, default=300_000, help="of the renders")
     parser.add_argument("--pairs", type=Path, help="real photographs and maps instead of renders")
-    parser.add_argument("--judge", type=Path, help="model.safetensors of a trained segmenter")
+    parser.add_argument("--judge", type=Path, default=demo_judge(), help="a trained segmenter")
     parser.add_argument("--inversion-steps", type=int, default=150)
     parser.add_argument("--tune", type=int, default=0, help="steps of pivotal tuning a face")
     parser.add_argument("--steps", type=int, default=80, help="of the edit")
@@ -226,7 +227,7 @@ def main() -> None:
     plain = load_generator(prior_of(file, args.prior))
     prior = prepare(plain)
     kit = Kit(prior, load_labeler(file), *load_distances("lite0", device))
-    judge = None if args.judge is None else load_judge(args.judge)
+    judge = load_judge(args.judge)
     size = prior.img_resolution
     if args.pairs is None:
         cases = make_cases(args.count, size, args.seed)

@@ -45,6 +45,13 @@ def mean_distance(a, b):
     return (a - b).abs().mean(dim=(1, 2, 3))
 
 
+class FixedJudge:
+    """Sees class 1 everywhere."""
+
+    def labels(self, img):
+        return torch.ones(len(img), 8, 8, dtype=torch.int64)
+
+
 def test_the_benchmark_measures_an_edit():
     prior = tiny_prior(16)
     labeler = fit_labeler(prior, tiny_codes(prior), tiny_labels(2, 3), Classes.generic(3))
@@ -57,10 +64,12 @@ def test_the_benchmark_measures_an_edit():
         prior, labeler, lambda a, b: (a - b).abs().mean(dim=(1, 2, 3)), lambda a, b: b[:, 0, 0, 0]
     )
     result = Result([Case("a", "hair", img, label, wanted, None)], kit, prior, args)
-    (facts,) = measure(result, kit, None)
+    (facts,) = measure(result, kit, FixedJudge())
     assert set(result.seconds) == {"inversion", "tuning", "edit"}
     assert 0 <= facts["miou_labeler_after"] <= 1
     assert facts["outside_lite0_edited"] > 0
+    changed = wanted[wanted != label]
+    assert facts["accuracy_judge_after"] == pytest.approx(float((changed == 1).float().mean()))
     table = summary([facts, {**facts, "miou_labeler_after": np.nan}])
     assert table["miou_labeler_after"] == [round(facts["miou_labeler_after"], 4), 0]
 
