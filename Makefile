@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-asan bench coverage report report-quick lint types clean
+.PHONY: demo test test-slow test-asan bench coverage report report-quick docs lint types clean
 
 $(STAMP): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,12 @@ report: $(STAMP)
 
 report-quick: $(STAMP)
 	$(BIN)/fewshot-smis report --quick --workers 2 --folder runs/report-quick
+
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m tests.help_pages
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

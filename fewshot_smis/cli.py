@@ -3,11 +3,14 @@
 A job's module is imported when its command is called, so that `--help` answers at once.
 """
 
+import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,8 +136,22 @@ class RootGroup(LazyGroup):
         if self.tools:
             with formatter.section("Tools"):
                 formatter.write_dl(
-                    [(name, f"From {point.module}.") for name, point in self.tools.items()]
+                    [(name, first_line(point.module)) for name, point in self.tools.items()]
                 )
+
+
+def first_line(module: str) -> str:
+    """Return the first line of a module's docstring, read from its source without importing it."""
+    with suppress(ImportError, OSError, SyntaxError):
+        spec = importlib.util.find_spec(module)
+        text = (
+            ast.get_docstring(ast.parse(Path(spec.origin).read_text()))
+            if spec and spec.origin
+            else None
+        )
+        if text:
+            return text.splitlines()[0]
+    return f"From {module}."
 
 
 def build_command(label: str, name: str, entries: dict[str, Entry]) -> click.Command:

@@ -1,4 +1,4 @@
-"""Cut faces out of photographs as FFHQ does, and put edited ones back.
+"""Faces cut out of photographs as FFHQ does, and put back.
 
     python -m tools.align cut PHOTOS --out faces --size 256
     python -m tools.align paste photo.jpg edited.png --frame faces/frames.json --out new.png

@@ -16,7 +16,7 @@ from stylegan.errors import LabelError, ShapeError
 from tools.detectors import Points
 
 SQUARE = 21 / 1024
-"""Side of a point's square over the shorter side of the picture: 21 px in maps of 1024 px."""
+"""Side of a point's square over the shorter side of the picture, 21 px in maps of 1024 px."""
 
 EYES = (slice(36, 42), slice(42, 48))  # the lids of the eye at the left of the picture, and right
 OUTER_EYES = (36, 45)  # the corners whose distance is the unit of landmark errors

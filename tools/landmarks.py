@@ -1,4 +1,4 @@
-"""Landmark label maps of photographs, and how far detected landmarks are from stated ones.
+"""Landmark label maps of photographs, and how good detectors are.
 
     python -m tools.landmarks label PHOTOS --out pairs
     python -m tools.landmarks compare FOLDER --sheet overlays.png

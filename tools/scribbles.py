@@ -1,4 +1,4 @@
-"""Sparse label maps from drawings: SVG, JSON polylines, coloured PNG layers, or simulated.
+"""Sparse label maps from SVG, JSON, PNG layers, or dense maps.
 
     python -m tools.scribbles svg cat.svg --classes classes.json --out pairs
     python -m tools.scribbles json drawings --classes classes.json --images photos --out pairs

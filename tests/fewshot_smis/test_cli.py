@@ -308,9 +308,12 @@ def test_commands_of_entry_points_are_listed_and_called(monkeypatch: pytest.Monk
         EntryPoint("broken", "tools.no_such_module:main", TOOLS),
         EntryPoint("train", "tools.landmarks:main", TOOLS),  # our own command keeps its name
     ]
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda *, group: EntryPoints(points))
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda *, group: EntryPoints(points).select(group=group)
+    )
     listed = call("--help").output.split("Tools:")[1]
-    assert "landmarks  From tools.landmarks." in listed
+    assert "landmarks  Landmark label maps of photographs, and how good detectors are." in listed
+    assert "broken     From tools.no_such_module." in listed
     assert "train" not in listed
     assert "compare" in call("landmarks", "--help").output
     assert "no face" not in call("landmarks", "label", "nowhere", "--out", "x", code=1).output
