@@ -10,7 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.measure import Figure, Settings, interleaved, main, ratio
+from benchmarks.measure import (
+    Figure,
+    Settings,
+    at_peak,
+    count_operations,
+    interleaved,
+    main,
+    matrix_peak,
+    ratio,
+)
 from benchmarks.yardstick import PlainDiscriminator
 from stylegan import Discriminator, DiscriminatorConfig
 from stylegan.layers import resolutions
@@ -46,8 +55,9 @@ def measure(settings: Settings) -> Iterator[Figure]:
         "yardstick": step(slow, pictures, torch.float32),
     }
     name = str(dtype).removeprefix("torch.")
-    yield ratio(f"discriminator step {size} px, batch {num}, {name}",
-                interleaved(works, settings, rounds=min(settings.rounds, 3)))  # fmt: skip
+    times = interleaved(works, settings, rounds=min(settings.rounds, 3))
+    limit = at_peak(count_operations(works["ours"]), times, matrix_peak(dtype, settings))
+    yield ratio(f"discriminator step {size} px, batch {num}, {name}", times, note=limit)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.measure import Figure, Settings, interleaved, main, ratio
+from benchmarks.measure import (
+    Figure,
+    Settings,
+    at_peak,
+    count_operations,
+    interleaved,
+    main,
+    matrix_peak,
+    ratio,
+)
 from benchmarks.networks import plainly, random_generator
 from benchmarks.yardstick import dense_labels
 from encoders import EncoderConfig, MaskEncoder, build_encoder
@@ -68,11 +77,12 @@ def measure(settings: Settings) -> Iterator[Figure]:
         "ours": lambda: next(reports),
         "yardstick": public_steps(public, plainly(prior), proto),
     }
-    name = str(resolve_precision("auto", device)).removeprefix("torch.")
+    dtype = resolve_precision("auto", device)
+    name = str(dtype).removeprefix("torch.")
     times = interleaved(works, settings, rounds=min(settings.rounds, 4))
-    yield ratio(
-        f"encoder step, IR-SE-50, {CLASSES} classes, {size} px, batch 2, {name}", times, aim=AIM
-    )
+    title = f"encoder step, IR-SE-50, {CLASSES} classes, {size} px, batch 2, {name}"
+    limit = at_peak(count_operations(works["ours"]), times, matrix_peak(dtype, settings))
+    yield ratio(title, times, aim=AIM, note=limit)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,17 @@ import statistics
 from collections.abc import Iterator
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import Figure, Settings, Work, interleaved, main, matrix_peak, ratio
+from benchmarks.measure import (
+    Figure,
+    Settings,
+    at_peak,
+    count_operations,
+    interleaved,
+    main,
+    matrix_peak,
+    ratio,
+)
 from benchmarks.networks import drawing, plainly, random_codes, random_generator
 from fewshot_smis.jobs.base import demo_prior
 from stylegan import load_generator, prepare
@@ -34,24 +42,16 @@ def measure(settings: Settings) -> Iterator[Figure]:
         rounds = min(settings.rounds, 2 if size * num > 2048 else settings.rounds)
         times = interleaved(works, settings, rounds=rounds)
         operations = count_operations(drawing(generator, ws))
-        slow = statistics.median(times["yardstick"])
         for name in AIMS:
             decibels = psnr(generator, nets[name])
-            at_peak = slow * peaks[name] / operations
+            limit = at_peak(operations, times, peaks[name])
             yield ratio(
                 f"generator {size} px, batch {num}, {name}",
                 times,
                 ours=name,
                 aim=AIMS[name] if num == 1 else None,
-                note=f"{decibels:.0f} dB against float32; {at_peak:.1f} times is the matrix peak",
+                note=f"{decibels:.0f} dB against float32; {limit}",
             )
-
-
-def count_operations(work: Work) -> int:
-    """Return the multiplications and additions of the convolutions and products in `work`."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
 
 
 def demo_latency(settings: Settings) -> Figure:

@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Figure, Settings, interleaved, main, ratio
+from benchmarks.measure import (
+    Figure,
+    Settings,
+    at_peak,
+    count_operations,
+    interleaved,
+    main,
+    matrix_peak,
+    ratio,
+)
 from benchmarks.networks import plainly, random_codes, random_generator
 from fewshot_smis.inversion import PRESETS, inversion_steps
 from fewshot_smis.perceptual import load_perceptual
@@ -58,7 +67,9 @@ def measure(settings: Settings) -> Iterator[Figure]:
     }
     name = str(ready.synthesis.dtype).removeprefix("torch.")
     times = interleaved(works, settings, rounds=min(settings.rounds, 4))
-    yield ratio(f"inversion step {size} px, {num} pictures, {name}", times, aim=AIM)
+    peak = matrix_peak(ready.synthesis.dtype, settings)
+    limit = at_peak(count_operations(works["ours"]), times, peak)
+    yield ratio(f"inversion step {size} px, {num} pictures, {name}", times, aim=AIM, note=limit)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 RESULTS = Path("benchmarks/results")
 SHORTEST = 0.02  # seconds a timed work takes at least; shorter ones are repeated within
+LONGEST = 1.0  # seconds of the warm-up, beyond which nothing has to be repeated
 
 Work = Callable[[], object]
 Times = dict[str, list[float]]  # seconds of each round
@@ -66,8 +68,8 @@ def interleaved(
     """
     repeats = dict.fromkeys(works, 1)
     for name, work in works.items() if warm_up else ():
-        work()
-        repeats[name] = max(1, int(SHORTEST / _seconds(work, 1, settings.device)))
+        if _seconds(work, 1, settings.device) < LONGEST:
+            repeats[name] = max(1, int(SHORTEST / _seconds(work, 1, settings.device)))
     times: Times = {name: [] for name in works}
     for _ in range(rounds or settings.rounds):
         for name, work in works.items():
@@ -122,6 +124,19 @@ def matrix_peak(dtype: torch.dtype, settings: Settings) -> float:
     a = torch.randn(side, side, device=settings.device).to(dtype)
     seconds = interleaved({"product": lambda: a @ a}, settings, rounds=5)["product"]
     return 2 * side**3 / statistics.median(seconds)
+
+
+def count_operations(work: Work) -> int:
+    """Return the multiplications and additions of the convolutions and products in `work`."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def at_peak(operations: int, times: Times, peak: float) -> str:
+    """Say how many times faster than the yardstick so many operations are at the matrix peak."""
+    limit = statistics.median(times["yardstick"]) * peak / operations
+    return f"{limit:.1f} times is the matrix peak"
 
 
 def peak_memory(work: Work, device: torch.device) -> float:

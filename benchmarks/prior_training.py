@@ -13,7 +13,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Figure, Settings, Work, interleaved, main, rate, ratio
+from benchmarks.measure import (
+    Figure,
+    Settings,
+    Work,
+    at_peak,
+    count_operations,
+    interleaved,
+    main,
+    matrix_peak,
+    rate,
+    ratio,
+)
 from benchmarks.yardstick import plain
 from stylegan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from stylegan.critic import Critic
@@ -98,8 +109,11 @@ def measure(settings: Settings) -> Iterator[Figure]:
             trainer.step_count = 0
         works = {name: round_of(trainer, steps) for name, trainer in both.items()}
         times = interleaved(works, settings, rounds=min(settings.rounds, 3), warm_up=False)
-        precision = str(both["ours"].dtype).removeprefix("torch.")
-        yield ratio(f"prior training {size} px, batch {batch}, {precision}", times, aim=AIM)
+        dtype = both["ours"].dtype
+        precision = str(dtype).removeprefix("torch.")
+        limit = at_peak(count_operations(works["ours"]), times, matrix_peak(dtype, settings))
+        title = f"prior training {size} px, batch {batch}, {precision}"
+        yield ratio(title, times, aim=AIM, note=limit)
         for name, seconds in times.items():
             yield rate(f"prior training {size} px, {name}", seconds, batch * steps, "img/s")
 

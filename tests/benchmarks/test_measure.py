@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as bench
-from benchmarks import generator, gpu, labels, measure, ops
+from benchmarks import gpu, labels, measure, ops
 from benchmarks.measure import Figure, Settings, interleaved, ratio
 from benchmarks.networks import plainly, random_codes, random_generator
 from benchmarks.yardstick import dense_labels, sparse_labels
@@ -109,7 +109,7 @@ def test_the_parts_for_a_gpu_run_on_a_cpu():
 def test_operations_are_counted():
     x, w = torch.randn(1, 3, 4, 5), torch.randn(2, 3, 3, 3)
     work = lambda: torch.nn.functional.conv2d(x, w, padding=1)  # noqa: E731
-    assert generator.count_operations(work) == 2 * (4 * 5) * 2 * 3 * 9
+    assert measure.count_operations(work) == 2 * (4 * 5) * 2 * 3 * 9
 
 
 def test_the_page_has_a_section_a_machine_and_a_row_a_figure(tmp_path):
