@@ -16,6 +16,7 @@ from fewshot_smis.data.pairs import Pairs, load_pairs
 from fewshot_smis.jobs.base import open_prior, pick_device, record_prior, run_file
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.labelers import HeadSettings, Labeler, fit_labeler, label_samples, save_labeler
+from fewshot_smis.labelers.fit import METHODS
 from fewshot_smis.runs import Run
 from stylegan import Prior
 from stylegan.errors import DataError
@@ -34,8 +35,8 @@ class LabelJob(Job):
     kind: str = opt("auto", "Labeler.", choices=("auto", "dense", "sparse"))
     method: str = opt(
         "auto",
-        "Linear heads, or the paper's prototypes; auto takes prototypes for sparse maps alone.",
-        choices=("auto", "prototypes", "linear"),
+        "Linear heads (dense maps), columns of all sizes (sparse), or the paper's prototypes.",
+        choices=METHODS,
     )
     views: int = opt(4, "Linear: extra views of each picture, in other styles and noise.", min=0)
     members: int = opt(1, "Linear: heads in the ensemble.", min=1)

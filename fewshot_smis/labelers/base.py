@@ -68,14 +68,26 @@ class Labeler(nn.Module):
         """Return the arguments that rebuild this labeler, as JSON values."""
         return {"resolution": self.resolution, "reference": self.reference}
 
+    def likened(self, feats: dict[int, Tensor]) -> Tensor:
+        """Return the features [N,C,h,w] that are likened to prototypes."""
+        raise TypeError(f"a {self.kind} labeler has no prototypes")
+
     def _read(self, feats: dict[int, Tensor], resolution: int, channels: int) -> Tensor:
         """Return the features of one size that this labeler reads, [N,C,h,w] float32."""
-        if resolution not in feats:
+        self._check_sizes(feats)
+        return self._fitting(feats[resolution].float(), channels)
+
+    def _check_sizes(self, feats: dict[int, Tensor]) -> None:
+        missing = [r for r in self.resolutions if r not in feats]
+        if missing:
             raise ShapeError(
-                f"this labeler reads {resolution} px features, but was given {sorted(feats)}; "
+                f"this labeler reads {missing[0]} px features, but was given {sorted(feats)}; "
                 f"render with feature_resolutions={self.resolutions}"
             )
-        feat = feats[resolution].float()
+
+    @staticmethod
+    def _fitting(feat: Tensor, channels: int) -> Tensor:
+        """Return `feat` [N,C,h,w] if it has the channels that the labeler was fitted to."""
         if feat.shape[1] != channels:
             raise ShapeError(
                 f"this labeler was fitted to features of {channels} channels, but these have "

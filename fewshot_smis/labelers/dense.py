@@ -36,9 +36,13 @@ class DenseLabeler(Labeler):
 
     def scores(self, feats: dict[int, Tensor], size: tuple[int, int] | None = None) -> Tensor:
         """Return the cosine with each class, [N,K,h,w]; -inf for absent classes."""
-        score = cosines(self._read(feats, self.resolution, self.proto.shape[1]), self.proto)
+        score = cosines(self.likened(feats), self.proto)
         if size is not None:
             score = F.interpolate(score, size, mode="bilinear", align_corners=False)
         if self.reference:
             return score
         return score.masked_fill(~self.present.view(1, -1, 1, 1), -torch.inf)
+
+    def likened(self, feats: dict[int, Tensor]) -> Tensor:
+        """Return the features [N,C,h,w] that are likened to prototypes: those of its size."""
+        return self._read(feats, self.resolution, self.proto.shape[1])

@@ -17,6 +17,7 @@ from fewshot_smis.labelers.prototypes import (
     cell_prototypes,
     class_prototypes,
     coverage,
+    hypercolumns,
     point_prototypes,
 )
 from fewshot_smis.labelers.sparse import SparseLabeler
@@ -26,7 +27,7 @@ from stylegan.prior import nearest
 from stylegan.seeding import stream
 
 KINDS = ("auto", "dense", "sparse")
-METHODS = ("auto", "prototypes", "linear")
+METHODS = ("auto", "prototypes", "columns", "linear")
 LARGEST_HEAD = 256  # px; larger features cost memory and hold texture
 
 
@@ -66,8 +67,9 @@ def fit_labeler(
         labels: Their maps, [N,H,W] or N maps [h,w] of any sizes, int64 ids.
         classes: The classes of the maps.
         kind: "dense", "sparse", or "auto", which follows `classes.sparse`.
-        method: "prototypes", the paper's; "linear", for dense maps; or "auto", the better one:
-            linear for dense maps, unless `reference` or `resolution` asks for prototypes.
+        method: "prototypes", the paper's; "linear", for dense maps; "columns", prototypes of all
+            sizes up to 64 px, for sparse maps; or "auto", the better one: linear or columns,
+            unless `reference` or `resolution` asks for prototypes.
         resolution: Feature size of prototypes in px; None takes `feature_resolution`.
         reference: Equal the public reference pixel for pixel: maps are brought to the feature
             size by nearest sampling, and absent classes keep a zero prototype that may win.
@@ -91,10 +93,14 @@ def fit_labeler(
     maps = list(labels)
     _check_maps(maps, len(ws), classes, sparse)
     maps = [m.to(ws.device) for m in maps]
-    if _chosen(method, sparse, prototypes=reference or resolution is not None) == "linear":
+    method = _chosen(method, sparse, one_size=reference or resolution is not None)
+    if method == "linear":
         return _fit_linear(prior, ws, maps, classes, linear or HeadSettings(), seed, batch)
     size = feature_resolution(prior, reference=reference) if resolution is None else resolution
-    feats = _features(prior, ws, (size,), batch)[size]  # [N,C,h,w]
+    smaller = [r for r in prior.synthesis.block_resolutions if r < size]
+    sizes = (*smaller, size) if method == "columns" else (size,)
+    read = _features(prior, ws, sizes, batch)
+    feats = read[size] if len(sizes) == 1 else hypercolumns(read)  # [N,C,h,w]
     if not sparse:
         proto = class_prototypes(feats, _weights(maps, feats, classes, reference))
         return DenseLabeler(classes, proto, resolution=size, reference=reference)
@@ -102,6 +108,7 @@ def fit_labeler(
         classes,
         _pixels(maps, feats, classes, reference),
         resolution=size,
+        smaller=sizes[:-1],
         topk=topk,
         threshold=threshold,
         reference=reference,
@@ -144,16 +151,17 @@ def _features(
     return {r: torch.cat([part[r].float() for part in parts]) for r in resolutions}
 
 
-def _chosen(method: str, sparse: bool, *, prototypes: bool) -> str:
+def _chosen(method: str, sparse: bool, *, one_size: bool) -> str:
     """Return the method that "auto" means here; refuse those that do not fit."""
     if method not in METHODS:
         raise ConfigError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
-    if method == "linear" and (sparse or prototypes):
-        why = "sparse maps are" if sparse else "a reference or a feature resolution is"
-        raise ConfigError(f"{why} for prototypes only; leave method at auto, or use prototypes")
-    if method != "auto":
-        return method
-    return "prototypes" if sparse or prototypes else "linear"
+    best = "prototypes" if one_size else "columns" if sparse else "linear"
+    if method in ("columns", "linear") and method != best:
+        kind = f"{'sparse' if sparse else 'dense'} maps are"
+        why = "a reference or a feature resolution is" if one_size else kind
+        suited = "prototypes only" if one_size else f"prototypes or {best}"
+        raise ConfigError(f"{why} for {suited}; leave method at auto, or use prototypes")
+    return best if method == "auto" else method
 
 
 def head_resolutions(prior: Prior) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ def mismatch(labeler: Labeler, feats: dict[int, Tensor], drawn: Drawn) -> Tensor
         size = (ids.shape[2], ids.shape[3])
         cost = -F.log_softmax(labeler.scores(feats, size), dim=1)
     else:
-        cost = 1 - cosines(feats[labeler.resolution].float(), mean_prototypes(labeler))
+        cost = 1 - cosines(labeler.likened(feats), mean_prototypes(labeler))
     return torch.where(drawn.known, cost.gather(1, ids)[:, 0], 0.0)
 
 

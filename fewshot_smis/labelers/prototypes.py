@@ -6,11 +6,13 @@ label any sample by cosine similarity.
 
 * Dense maps: one prototype a class, its masked average over the shots that hold it.
 * Sparse maps (landmarks, scribbles): every labelled pixel is a prototype and claims the
-  `topk` target pixels most similar to it.
+  `topk` target pixels most similar to it. The paper reads features of 64 px; by default those of
+  all smaller sizes are read as well, see `hypercolumns`.
 
 Legend: N samples or shots, K classes, C channels, h x w feature pixels, P pixel prototypes.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -83,6 +85,24 @@ def class_prototypes(feat: Tensor, weight: Tensor) -> Tensor:
 def cosines(feat: Tensor, proto: Tensor) -> Tensor:
     """Return the cosine of every pixel of `feat` [N,C,h,w] with every `proto` [K,C]: [N,K,h,w]."""
     return torch.einsum("nchw,kc->nkhw", unit(feat), proto)
+
+
+def hypercolumns(feats: Mapping[int, Tensor]) -> Tensor:
+    """Set the features of several sizes side by side on the largest grid, [N,C,h,w].
+
+    Each size's are unit vectors, enlarged bilinearly, so that a cosine of columns is the mean of
+    the cosines of their sizes. Large sizes know what a pixel shows, small ones where in the whole
+    it is: 64 px features alone tell two points of a jaw apart badly.
+    """
+    largest = feats[max(feats)]
+    size = (largest.shape[2], largest.shape[3])
+    columns = []
+    for r in sorted(feats):
+        feat = unit(feats[r].float())
+        if feat.shape[2:] != largest.shape[2:]:
+            feat = unit(F.interpolate(feat, size, mode="bilinear", align_corners=False))
+        columns.append(feat)
+    return torch.cat(columns, dim=1)
 
 
 def cell_prototypes(feat: Tensor, label: Tensor) -> PixelPrototypes:

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from fewshot_smis.data import IGNORE, Classes, resize_label
@@ -22,6 +23,7 @@ from fewshot_smis.labelers.prototypes import (
     class_prototypes,
     coverage,
     first_topk,
+    hypercolumns,
     masked_average,
     point_prototypes,
 )
@@ -243,6 +245,52 @@ def test_enlarged_scores_keep_absent_classes_out():
     feats = {8: -random_feats(2, 2, 4, 5).abs()}  # all present classes score below 0
     assert 1 not in labeler(feats, (9, 11))
     assert not labeler.scores(feats, (9, 11)).isnan().any()
+
+
+def test_a_cosine_of_columns_is_the_mean_of_the_cosines_of_their_sizes():
+    feats = {4: random_feats(2, 3, 4, 3), 8: random_feats(2, 5, 8, 6)}
+    columns = hypercolumns(feats)
+    assert columns.shape == (2, 8, 8, 6)
+    small = F.normalize(feats[4], dim=1)
+    large = F.interpolate(small, (8, 6), mode="bilinear", align_corners=False)
+    want = sum(F.cosine_similarity(x[0, :, 5, 2], x[1, :, 1, 4], dim=0) for x in (large, feats[8]))
+    found = F.cosine_similarity(columns[0, :, 5, 2], columns[1, :, 1, 4], dim=0)
+    assert float(found) == pytest.approx(float(want) / 2, abs=1e-6)
+
+
+def test_sparse_maps_are_read_at_all_sizes_unless_the_papers_one_is_asked_for(tmp_path):
+    prior = tiny_prior(32)
+    ws, label, classes = tiny_codes(prior), tiny_labels(), Classes.generic(3, sparse=True)
+    labeler = fit_labeler(prior, ws, label, classes)
+    assert (labeler.resolutions, labeler.resolution) == ((4, 8, 16), 16)
+    assert labeler.proto.shape[1] == 24
+    save_labeler(labeler, tmp_path / "labeler.safetensors")
+    again = load_labeler(tmp_path / "labeler.safetensors")
+    assert torch.equal(label_samples(again, prior, ws), label_samples(labeler, prior, ws))
+    for options in ({"method": "prototypes"}, {"resolution": 16}):
+        assert fit_labeler(prior, ws, label, classes, **options).resolutions == (16,)
+    with pytest.raises(ShapeError, match=r"reads 4 px features, but was given \[16\]"):
+        labeler({16: torch.zeros(1, 8, 16, 16)})
+
+
+def test_points_that_look_alike_are_told_apart_by_where_they_are():
+    gen = stream(0, "places")
+    place = F.interpolate(torch.randn(1, 6, 4, 4, generator=gen), (16, 16), mode="bilinear")
+    look = torch.zeros(2, 3, 16, 16)
+    look[:, 0] = 1
+    for n, shift in enumerate((0, 1)):  # two dots of one look, moved a little in the second
+        look[n, :, 4, 3 + shift] = look[n, :, 11, 12 - shift] = torch.tensor([0.0, 1.0, 0.0])
+    feats = {4: F.adaptive_avg_pool2d(place, 4).expand(2, -1, -1, -1), 16: look}
+    label = torch.zeros(16, 16, dtype=torch.int64)
+    label[4, 3], label[11, 12] = 1, 2
+
+    def found(feat):
+        points = point_prototypes(feat[0], label, 3)
+        score = claims(feat[1:], points, 3, topk=1, threshold=0.0)[0]
+        return [divmod(int(score[k].argmax()), 16) for k in (1, 2)]
+
+    assert found(hypercolumns(feats)) == [(4, 4), (11, 11)]
+    assert found(look) == [(4, 4), (4, 4)]
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -212,8 +212,10 @@ def test_mistakes_are_named():
     ws, label, classes = tiny_codes(prior), tiny_labels(), Classes.generic(3)
     with pytest.raises(ConfigError, match="unknown method 'quadratic'"):
         fit_labeler(prior, ws, label, classes, method="quadratic")
-    with pytest.raises(ConfigError, match="sparse maps are for prototypes only"):
+    with pytest.raises(ConfigError, match="sparse maps are for prototypes or columns"):
         fit_labeler(prior, ws, label, classes, kind="sparse", method="linear")
+    with pytest.raises(ConfigError, match="dense maps are for prototypes or linear"):
+        fit_labeler(prior, ws, label, classes, method="columns")
     with pytest.raises(ConfigError, match=r"reference .* for prototypes only"):
         fit_labeler(prior, ws, label, classes, reference=True, method="linear")
     with pytest.raises(ConfigError, match="members is 0, but must be at least 1"):
