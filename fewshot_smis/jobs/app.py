@@ -1,7 +1,9 @@
 """`app`: a page to draw on, served from this machine."""
 
 import dataclasses
+import socket
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,37 +69,43 @@ def run_app(job: AppJob, _: None) -> dict[str, Any]:
     if isinstance(distance, torch.nn.Module):
         distance = distance.to(device)
     source = job.run or demo_model()
-    studio = open_studio(source, job.prior, device, distance)
     prior = prior_of(source, job.prior)
-    desk = Desk(most_waiting=job.waiting)
-    trainings = Trainings(
-        job.runs / "app",
-        studio,
-        prior,
-        sha256(prior),
-        options={
-            "invert": ("--device", job.device, "--perceptual", job.perceptual),
-            "label": ("--device", job.device),
-            "train": ("--device", job.device),
-        },
-    )
-    hosts = LOOPBACK if job.host in LOOPBACK else ("*",)
-    app = build_app(Workshop(studio, desk, trainings), hosts)
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=job.host, port=job.port, log_level="warning", lifespan="off")
-    )
-    try:
-        with server.config.bind_socket() as socket:
-            socket.listen()  # whoever comes now waits for the server instead of being refused
-            address = f"http://{job.host}:{socket.getsockname()[1]}/"
-            click.echo(f"draw at {address} (Ctrl+C ends it)")
-            if job.browser:
-                webbrowser.open(address)
-            server.run(sockets=[socket])
-    finally:
-        trainings.close()
-        desk.close()
+    on = ("--device", job.device)
+    options = {"invert": (*on, "--perceptual", job.perceptual), "label": on, "train": on}
+    with listening(job.host, job.port) as place:
+        studio = open_studio(source, job.prior, device, distance)
+        desk = Desk(most_waiting=job.waiting)
+        trainings = Trainings(job.runs / "app", studio, prior, sha256(prior), options=options)
+        hosts = LOOPBACK if job.host in LOOPBACK else ("*",)
+        app = build_app(Workshop(studio, desk, trainings), hosts)
+        config = uvicorn.Config(app, log_level="warning", lifespan="off")
+        address = f"http://{job.host}:{place.getsockname()[1]}/"
+        click.echo(f"draw at {address} (Ctrl+C ends it)")
+        if job.browser:
+            webbrowser.open(address)
+        try:
+            with suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[place])
+        finally:
+            trainings.close()
+            desk.close()
     return {"served": address}
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; who comes before the server is ready waits for it.
+
+    Raises:
+        ConfigError: The address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot serve at {host}, port {port} ({error.strerror}); choose another --port, or 0 "
+            "for a free one"
+        ) from error
 
 
 def open_studio(

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_smis.app.studio import MOST_CODES, Look, Studio, middle_square
+from fewshot_smis.app.studio import MOST_CODES, Look, Model, Studio, middle_square
 from fewshot_smis.codes import load_codes
-from fewshot_smis.data import to_uint8
+from fewshot_smis.data import Classes, to_uint8
 from fewshot_smis.encoding import encode
 from fewshot_smis.refinement import refine
 from fewshot_smis.synthesis import sample_styles, synthesize
 from stylegan.errors import BackendError, ConfigError, LabelError
 from stylegan.seeding import stream
 from tests.fewshot_smis.app.conftest import some_map, tiny_studio
+from tests.fewshot_smis.tiny import tiny_encoder, tiny_labeler, tiny_prior
 
 
 def test_a_drawing_is_what_the_commands_draw(studio: Studio) -> None:
@@ -96,6 +97,21 @@ def test_a_rough_map_is_refined_to_a_layout(
     torch.testing.assert_close(studio.code(reports[-1].result.code), found.ws[0])
     drawing = studio.draw(label, Look(layout=reports[-1].result.code))
     np.testing.assert_array_equal(drawing.pictures[0], reports[-1].result.picture)
+
+
+def test_marks_of_a_sparse_model_are_drawn_and_refined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fewshot_smis.app.studio.REFINE_STEPS", 2)
+    prior = tiny_prior(16)
+    labeler = tiny_labeler(prior, sparse=True)
+    encoder = tiny_encoder(prior).eval()
+    studio = Studio(Model("marks", encoder, prior, Classes.generic(3, sparse=True), labeler))
+    assert studio.about()["kind"] == "sparse"
+    label = studio.check(bytes(256 * 256))
+    label[100:104, 50:54] = 2
+    (*_, last) = studio.refine(label)
+    drawing = studio.draw(label, Look(styles=(None, 1), layout=last.result.code))
+    assert drawing.pictures.shape == (2, 16, 16, 3)
+    assert last.result.label.shape == (256, 256)
 
 
 def test_examples_are_brought_to_the_page(studio: Studio) -> None:
