@@ -6,6 +6,7 @@ request wants beyond that stands in its query. Nothing a browser sends is ever u
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -46,6 +47,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FIRST = "first"  # the name of the model that the app was started with
+DECODED_AT_ONCE = 2  # uploads
 PAGE = Path(__file__).parent / "page"
 KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -114,6 +116,7 @@ def build_app(workshop: Workshop, hosts: tuple[str, ...] = ("localhost", "127.0.
         exception_handlers={FewshotError: told},
     )
     app.state.workshop = workshop
+    app.state.decoding = asyncio.Semaphore(DECODED_AT_ONCE)
     return app
 
 
@@ -200,16 +203,14 @@ async def palette_map(request: Request) -> Response:
 async def upload_map(request: Request) -> Response:
     """Read an uploaded map; each pixel becomes the class of its id or of the nearest colour."""
     studio = studio_of(request)
-    content = checked_picture(await body_of(request))
-    ids = await asyncio.to_thread(read_or_snap, UPLOAD, studio.model.classes, content)
+    ids = await decoded(request, partial(read_or_snap, UPLOAD, studio.model.classes))
     return octets(ids_bytes(studio.fit(torch.from_numpy(ids))))
 
 
 async def photo(request: Request) -> JSONResponse:
     """Start to look for the code and the map of an uploaded photograph."""
     studio = studio_of(request)
-    content = checked_picture(await body_of(request))
-    picture = await asyncio.to_thread(read_image, UPLOAD, content)
+    picture = await decoded(request, partial(read_image, UPLOAD))
     started = workshop_of(request).desk.send(studio.look_at(picture))
     return JSONResponse(errand_json(workshop_of(request).desk, started))
 
@@ -245,8 +246,7 @@ async def cancel(request: Request) -> JSONResponse:
 async def picture(request: Request) -> Response:
     """Return an uploaded picture as trainings take it: its middle square, at the prior's size."""
     studio = studio_of(request)
-    content = checked_picture(await body_of(request))
-    found = await asyncio.to_thread(read_image, UPLOAD, content)
+    found = await decoded(request, partial(read_image, UPLOAD))
     return Response(png_bytes(studio.fit_picture(found)), media_type="image/png")
 
 
@@ -311,6 +311,13 @@ async def in_turn(
     """Let the desk do `work` on `item` when it is this user's turn."""
     user = request.query_params.get("user", "")[:64]
     return await asyncio.wrap_future(workshop_of(request).desk.draw(user, work, item))
+
+
+async def decoded(request: Request, read: Callable[[bytes], Result]) -> Result:
+    """Read an uploaded picture by `read`; few at a time, since they are large."""
+    content = checked_picture(await body_of(request))
+    async with request.app.state.decoding:
+        return await asyncio.to_thread(read, content)
 
 
 def octets(content: bytes) -> Response:

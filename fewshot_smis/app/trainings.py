@@ -30,7 +30,7 @@ from fewshot_smis.data.images import UInt8
 from fewshot_smis.data.pairs import load_label_maps
 from fewshot_smis.labelers import load_labeler
 from fewshot_smis.runs import Run
-from stylegan.errors import ConfigError, LabelError
+from stylegan.errors import ConfigError, FewshotError, LabelError
 
 MOST_PICTURES = 5
 MOST_STEPS = 200_000
@@ -268,10 +268,13 @@ class Trainings:
                 training.process.terminate()
 
     def studios(self) -> dict[str, Studio]:
-        """Return the finished models, opened."""
+        """Return the finished models, opened; of one that cannot be, `error` says why."""
         for training in list(self._known.values()):
-            if training.done and training.id not in self._studios:
-                self._studios[training.id] = open_trained(training, self.base)
+            if training.done and training.id not in self._studios and not training.error:
+                try:
+                    self._studios[training.id] = open_trained(training, self.base)
+                except FewshotError as error:
+                    training.error = str(error)
         return dict(self._studios)
 
     def close(self) -> None:

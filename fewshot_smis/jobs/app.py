@@ -20,6 +20,7 @@ from fewshot_smis.perceptual import PerceptualDistance, load_perceptual
 from fewshot_smis.runs import sha256
 from stylegan.errors import BackendError, ConfigError
 
+MOST_REQUESTS = 256  # at once; more are answered 503
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EXAMPLES = (
     DEMO / "maps",
@@ -78,7 +79,9 @@ def run_app(job: AppJob, _: None) -> dict[str, Any]:
         trainings = Trainings(job.runs / "app", studio, prior, sha256(prior), options=options)
         hosts = LOOPBACK if job.host in LOOPBACK else ("*",)
         app = build_app(Workshop(studio, desk, trainings), hosts)
-        config = uvicorn.Config(app, log_level="warning", lifespan="off")
+        config = uvicorn.Config(
+            app, log_level="warning", lifespan="off", limit_concurrency=MOST_REQUESTS
+        )
         address = f"http://{job.host}:{place.getsockname()[1]}/"
         click.echo(f"draw at {address} (Ctrl+C ends it)")
         if job.browser:

@@ -45,7 +45,7 @@ function card(entry) {
   };
   button("brush", "Draw on", () => onopen(entry));
   button("save", "Download the picture", () => download(entry.picture, "picture.png"));
-  button("map", "Download the map", () => download(entry.map, "map.png"));
+  button("layers", "Download the map", () => download(entry.map, "map.png"));
   button("bin", "Throw away", async () => {
     await result((await store("readwrite")).delete(entry.id));
     await showGallery();

@@ -285,6 +285,7 @@ def test_one_labelled_picture_becomes_a_model(site: Site) -> None:
     page.click("[data-tab=label]")
     page.wait(lambda: page.run("return document.querySelectorAll('#shots figure').length") == 1)
     page.find("#title").send_keys("from one picture")
+    page.run("document.getElementById('effort').options[0].value = 'quick 100'")
     page.run("document.getElementById('effort').selectedIndex = 0")
     page.click("#train")
     page.wait(lambda: page.run("return document.querySelector('.training .curve') !== null"))

@@ -39,11 +39,6 @@ def wait_for(training: Training, *states: str) -> None:
     assert training.state in states, (training.state, training.error)
 
 
-def ended_run(training: Training, stage: str) -> None:
-    """Leave a command's run as if it had been done."""
-    Run.at(training.folder / stage, stage).finish({})
-
-
 def follow(client: TestClient, until: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """Ask for the one training until it is as wanted; return what was told on the way."""
     told: list[dict[str, Any]] = client.get("/api/trainings").json()
@@ -150,6 +145,18 @@ def test_the_line_is_short_and_what_waits_can_be_cancelled(
     trainings.cancel(first)
     wait_for(first, "stopped")
     assert [told["state"] for told in trainings.told()] == ["stopped", "stopped"]
+
+
+def test_a_model_that_cannot_be_opened_is_left_out(
+    trainings: Trainings, studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainings, "resume", lambda training: None)
+    training = trainings.start(Plan(title="t", classes=CLASSES), shots(studio))
+    for stage in training.stages:
+        Run.at(training.folder / stage, stage).finish({})
+    assert training.state == "done"
+    assert trainings.studios() == {}
+    assert "classes.json: no such file" in training.told()["error"]
 
 
 def test_a_failure_is_told_in_the_commands_own_words(trainings: Trainings, studio: Studio) -> None:
