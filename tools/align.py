@@ -17,10 +17,9 @@ from fewshot_smis.data.alignment import align_face, paste_back, read_frame
 from fewshot_smis.data.files import read_json, write_json
 from fewshot_smis.data.images import read_image, write_image
 from stylegan.errors import DataError
-from tools.commands import FILE, ToolGroup, detector_options
+from tools.commands import FILE, ToolGroup, detector_options, list_photos
 from tools.detectors import Points, open_detector
 from tools.landmark_maps import remarks
-from tools.landmarks import list_photos
 
 
 def name_faces(name: str, faces: list[Points]) -> dict[str, Points]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from fewshot_smis.data.images import list_images
 from fewshot_smis.jobs.options import CONTEXT, UserErrors
+from stylegan.errors import DataError
 from tools.detectors import DETECTORS
 
 FILE = click.Path(path_type=Path)
@@ -37,6 +39,22 @@ def detector_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def list_photos(sources: tuple[Path, ...]) -> dict[str, Path]:
+    """Return the photographs of files and folders by their names without ending.
+
+    Raises:
+        DataError: A source holds none, or two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in (path for source in sources for path in list_images(source)):
+        if path.stem in found:
+            raise DataError(
+                f"both {found[path.stem]} and {path} are named '{path.stem}'; rename one"
+            )
+        found[path.stem] = path
+    return found
 
 
 def keep_photo(path: Path, folder: Path) -> None:

@@ -16,28 +16,12 @@ from tqdm import tqdm
 
 from fewshot_smis.data import sheets
 from fewshot_smis.data.files import write_json
-from fewshot_smis.data.images import UInt8, list_images, read_image, write_image
+from fewshot_smis.data.images import UInt8, read_image, write_image
 from stylegan.errors import DataError
-from tools.commands import FILE, ToolGroup, detector_options, keep_photo
+from tools.commands import FILE, ToolGroup, detector_options, keep_photo, list_photos
 from tools.detectors import Finder, Points, open_detector
 from tools.landmark_errors import describe, match_folder, overlay_points, summarize
 from tools.landmark_maps import draw_points, remarks, scheme_classes, with_pupils
-
-
-def list_photos(sources: tuple[Path, ...]) -> dict[str, Path]:
-    """Return the photographs of files and folders by their names without ending.
-
-    Raises:
-        DataError: A source holds none, or two have the same name.
-    """
-    found: dict[str, Path] = {}
-    for path in (path for source in sources for path in list_images(source)):
-        if path.stem in found:
-            raise DataError(
-                f"both {found[path.stem]} and {path} are named '{path.stem}'; rename one"
-            )
-        found[path.stem] = path
-    return found
 
 
 def largest_face(faces: list[Points]) -> Points:
