@@ -6,7 +6,7 @@ It is differentiable by its codes, not by its weights.
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +44,8 @@ def prepare(prior: Prior, *, precision: str = "auto", recompute: bool = False) -
         prior: The generator; it is not changed, and its mapping is shared.
         precision: Number format of the features: "float32", "bfloat16", or "auto", which is
             bfloat16 where the machine gains by it and a picture stays within 40 dB of float32.
-        recompute: Where codes are differentiated, keep no features inside a block, but compute
-            them again in the backward pass: less than half the memory for a third more time.
+        recompute: Where codes are differentiated, keep nothing inside a layer, but compute it
+            again in the backward pass: half the memory for a third more time.
 
     Raises:
         ConfigError: `precision` is unknown.
@@ -137,10 +137,7 @@ class PreparedSynthesis(Synthesis):
             block: _Block = getattr(self, f"b{res}")
             styles = ws[:, max(2 * i - 1, 0) : 2 * i + 1]
             noises = block.noises(len(ws), noise_mode, gen)  # drawn once, also where recomputed
-            if again:
-                x = cast(Tensor, checkpoint(block, x, styles, noises, use_reentrant=False))
-            else:
-                x = block(x, styles, noises)
+            x = block(x, styles, noises, recompute=again)
             yield res, x
 
 
@@ -170,14 +167,19 @@ class _Block(nn.Module):
         """Return what each layer adds: None, or a plane [H, W], or one a picture [N, 1, H, W]."""
         return [cast(_Layer, layer).noise(num, mode, gen) for layer in self.layers]
 
-    def forward(self, x: Tensor | None, ws: Tensor, noises: list[Tensor | None]) -> Tensor:
+    def forward(
+        self, x: Tensor | None, ws: Tensor, noises: list[Tensor | None], *, recompute: bool = False
+    ) -> Tensor:
         """Return the features [N, C, H, W] under styles `ws` [N, 1 or 2, w_dim]."""
         if x is None:
             x = self.const.expand(len(ws), -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
         y = None if self.skip is None else self.skip(x, gain=math.sqrt(0.5))
         for layer, w, noise in zip(self.layers, ws.unbind(dim=1), noises, strict=True):
-            x = layer(x, w, noise)
+            if recompute:
+                x = cast(Tensor, checkpoint(layer, x, w, noise, use_reentrant=False))
+            else:
+                x = layer(x, w, noise)
         return x if y is None else y + x
 
     def paint(self, img: Tensor | None, x: Tensor, w: Tensor) -> Tensor | None:
@@ -268,11 +270,33 @@ class _Layer(nn.Module):
     def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
         if self.form == "winograd":
             return winograd.convolve(x, weight)
-        if self.form == "transposed":
-            x = F.conv_transpose2d(x, weight, stride=2)
+        transposed = self.form == "transposed"
+        x = _Convolution.apply(x, weight, transposed)  # type: ignore[no-untyped-call]
+        if transposed:
             return upfirdn2d(x, self.resample_filter, padding=1, gain=4)
-        x = F.conv2d(x, weight, padding=1)
         return interleaved(x) if self.form == "polyphase" else x
+
+
+class _Convolution(torch.autograd.Function):
+    """A 3x3 convolution, or the transposed one of stride two, whose weights are frozen.
+
+    torch's own keep their input for the gradient of the weights, whether that is wanted or not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, transposed: bool) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.transposed = transposed
+        if transposed:
+            return F.conv_transpose2d(x, weight, stride=2)
+        return F.conv2d(x, weight, padding=1)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        if ctx.transposed:
+            return F.conv2d(dy, weight, stride=2), None, None
+        return F.conv_transpose2d(dy, weight, padding=1), None, None
 
 
 def _form(weight: Tensor, up: int, size: tuple[int, int], dtype: torch.dtype) -> str:

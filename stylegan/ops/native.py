@@ -146,7 +146,9 @@ def _fake_upfirdn2d(x: Tensor, f: Tensor, *args: Any) -> Tensor:
 
 def _keep_bias_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, bias, scale, noise, ctx.slope, ctx.gain, ctx.clamp = inputs
-    ctx.save_for_backward(x if scale is not None else None, bias, scale, noise, output)
+    linear = ctx.slope == 1 and ctx.clamp < 0  # of one slope everywhere, so that x will do for y
+    kept = x if scale is not None and linear else output
+    ctx.save_for_backward(x if scale is not None else None, bias, scale, noise, kept)
 
 
 def _bias_act_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:

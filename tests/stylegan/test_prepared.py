@@ -91,6 +91,19 @@ def test_recomputed_blocks_keep_less_for_the_backward_pass():
     assert kept[True] < 0.5 * kept[False]
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gradients_of_frozen_convolutions_are_differences(transposed):
+    gen = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 2, 3, 4, generator=gen, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(2, 2, 3, 3, generator=gen, dtype=torch.float64)
+
+    def run(x):
+        return module._Convolution.apply(x, w, transposed)
+
+    assert torch.autograd.gradcheck(run, [x])
+    assert torch.autograd.gradgradcheck(run, [x])
+
+
 def test_polyphase_is_the_convolution_and_the_filter():
     gen = torch.Generator().manual_seed(0)
     weight, x = torch.randn(5, 3, 3, 3, generator=gen), torch.randn(2, 3, 4, 6, generator=gen)
@@ -140,6 +153,7 @@ def test_a_prepared_prior_is_a_prior():
     assert prepare(other) is other
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 def test_a_prepared_network_is_one_graph():
     G = tiny_prior(16)
     ready, ws = prepare(G, precision="float32"), tiny_codes(G)
