@@ -23,6 +23,7 @@ from fewshot_smis.jobs.base import (
 )
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.labelers import Labeler, label_samples, load_labeler, save_labeler
+from fewshot_smis.metrics.marks import mark_distance
 from fewshot_smis.metrics.segmentation import consistency
 from fewshot_smis.runs import Run
 from fewshot_smis.training import PRESETS, Shots, TrainingSettings, train_encoder
@@ -136,6 +137,8 @@ def run_train(job: TrainEncoderJob, run: Run) -> dict[str, Any]:
         trained = load_encoder(run.path / "encoder.safetensors", device=device)
         for name, model in (("trained", trained), ("untrained", new_encoder(job, labeler, prior))):
             result[f"miou_{name}"] = consistency(maps, model.to(device), labeler, prior)
+            if labeler.sparse:
+                result[f"percent_{name}"] = mark_distance(maps, model, labeler, prior)
     return result
 
 
