@@ -124,6 +124,7 @@ def train(name: str, codes: Path, args: argparse.Namespace) -> Path:
         kind="backbone_wplus",
         trunk="light",
         steps=args.steps,
+        consistency=args.consistency,
         every=max(args.steps // 2, 1),
         out=folder / "train",
         **common,
@@ -222,7 +223,10 @@ def main() -> None:
     parser.add_argument("--landmarks", type=Path, help="finished run of `train` for landmarks")
     parser.add_argument("--scribbles", type=Path, help="finished run of `train` for scribbles")
     parser.add_argument("--steps", type=int, default=1000, help="of each training")
-    parser.add_argument("--inversion-steps", type=int, default=400)
+    parser.add_argument(
+        "--consistency", type=float, default=0.0, help="see `train`; 1000 steps take far longer"
+    )
+    parser.add_argument("--inversion-steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/sparse"), help="kept runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
