@@ -2,13 +2,15 @@
 
 The photograph is inverted and the labeler draws its map. The user changes the map, and the code
 is optimised until the labeler's map of the picture is the changed one, while outside the change
-the picture stays the photograph (EditGAN, Ling et al. 2021). What is drawn inside is then blended
-into the photograph. The difference of the codes is a direction that edits other photographs.
+the picture stays the photograph (EditGAN, Ling et al. 2021). Only the layers of the layout move:
+with the others a labeler is easily talked into a class by colours that are none. What is drawn
+inside is then blended into the photograph. The difference of the codes is a direction that edits
+other photographs.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,6 +23,8 @@ from fewshot_smis.inversion import CodeSearch, InversionSettings, w_spread
 from fewshot_smis.labelers import Labeler
 from fewshot_smis.labelers.mismatch import Drawn, drawn_on_grid, mean_mismatch
 from fewshot_smis.perceptual import PerceptualDistance
+from fewshot_smis.refinement import layout_layers
+from fewshot_smis.synthesis import parse_layers
 from stylegan import Prior
 from stylegan.errors import ConfigError, LabelError, ShapeError
 
@@ -39,15 +43,15 @@ class EditSettings:
     perceptual_weight: float = 1.0  # perceptual distance outside
     identity_weight: float = 0.1  # deep features of the whole picture
     regularizer: float = 0.02  # squared distance from the start, in units of W's spread
+    layers: str | None = None  # layers that move, as 0-6; None: those of the layout
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.steps < 1:
             raise ConfigError(f"steps of an edit is {self.steps}; give at least 1")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ConfigError(f"{field.name} of an edit is {value}; give a number of 0 or more")
+        for name, value in asdict(self).items():
+            if name != "layers" and not (value >= 0 and math.isfinite(value)):
+                raise ConfigError(f"{name} of an edit is {value}; give a number of 0 or more")
 
 
 class Change(NamedTuple):
@@ -182,8 +186,10 @@ def edit(
     spread = w_spread(prior, gen)
     plan = InversionSettings(steps=settings.steps, lr=settings.lr)
     search = CodeSearch(ws.detach().clone(), spread, plan, prior.num_ws, gen)
+    moves = _moving(settings, ws)
     while search.step < settings.steps:
-        out = prior.synthesis(search.ws, feature_resolutions=labeler.resolutions)
+        codes = torch.where(moves, search.ws, ws)
+        out = prior.synthesis(codes, feature_resolutions=labeler.resolutions)
         loss = terms(out.img, mean_mismatch(labeler, out.feats, drawn))
         offset = (search.ws - ws) / spread
         loss = loss + settings.regularizer * offset.square().mean(dim=(1, 2))
@@ -191,6 +197,15 @@ def edit(
         if on_report is not None:
             on_report(search.step, loss.detach())
     return Edit(search.best_ws, search.best_loss)
+
+
+def _moving(settings: EditSettings, ws: Tensor) -> Tensor:
+    """Return which layers of codes `ws` [N,L,D] an edit moves, [L,1] bool."""
+    num = ws.shape[1]
+    chosen = layout_layers(num) if settings.layers is None else parse_layers(settings.layers, num)
+    moves = torch.zeros(num, 1, dtype=torch.bool, device=ws.device)
+    moves[list(chosen)] = True
+    return moves
 
 
 class _Terms(NamedTuple):

@@ -138,6 +138,8 @@ def test_an_edit_draws_the_changed_map_and_holds_the_rest(prior, labeler):
     )
     assert (before == 0).all()
     assert after.mean() > 0.2
+    assert torch.equal(found.ws[:, 4:], ws[:, 4:])  # the layers of style stay
+    assert not torch.equal(found.ws[:, 3], ws[:, 3])
     kept_pixels, target = distance.seen[-1]
     assert torch.equal(kept_pixels[0][:, change.free[0]], target[0][:, change.free[0]])
     assert not torch.equal(kept_pixels[0][:, ~change.free[0]], target[0][:, ~change.free[0]])
