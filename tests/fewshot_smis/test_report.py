@@ -1,6 +1,7 @@
 """`report`, from pictures to tables and figures, with tiny networks."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from fewshot_smis.cli import main
 from fewshot_smis.data import Classes
 from fewshot_smis.jobs.report import cells as report_cells
 from fewshot_smis.jobs.report import figures, plan, systems
-from fewshot_smis.jobs.report.budget import steps_within, timed
-from fewshot_smis.jobs.report.plan import Cell, ReportJob, cells
+from fewshot_smis.jobs.report.budget import Clock, steps_within, timed
+from fewshot_smis.jobs.report.plan import Cell, ReportJob, inversion, waves
 from fewshot_smis.jobs.report.tables import closed_gap, spread, supervised, table, verdict
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_prior
@@ -24,21 +25,28 @@ from tests.fewshot_smis.tiny import tiny_prior
 SIDE = 32
 
 
-class Report:
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-
-
 def test_a_time_gives_steps_by_those_after_the_warm_up() -> None:
-    trial = [Report(s) for s in (9, 9, 9, 0.5, 0.25, 2, 100, 100)]
-    assert steps_within(5, trial) == 10
-    assert steps_within(0, trial) == 1
-    assert len(list(timed(trial, 1000))) == 8
-    assert len(list(timed(trial, 0))) == 1
+    durations = (9, 9, 9, 0.5, 0.25, 2, 100, 100)
+
+    def run(seconds: float, use: Callable[[float, Iterator[int], Clock], Any]) -> Any:
+        now = [0.0]
+
+        def steps() -> Iterator[int]:
+            for i, duration in enumerate(durations):
+                now[0] += duration
+                yield i
+
+        return use(seconds, steps(), lambda: now[0])
+
+    assert run(5, steps_within) == 10
+    assert run(0, steps_within) == 1
+    assert run(1000, lambda s, trial, clock: len(list(timed(trial, s, clock)))) == 8
+    assert run(0, lambda s, trial, clock: len(list(timed(trial, s, clock)))) == 1
 
 
 def test_the_plan_holds_every_system_shot_and_repeat() -> None:
-    plan = cells(ReportJob(repeats=3))
+    per_wave = waves(ReportJob(repeats=3))
+    plan = [cell for wave in per_wave for cell in wave if cell.method != "inversion"]
     assert len({cell.name for cell in plan}) == len(plan)
     dense = [c for c in plan if c.kind == "dense" and c.shots]
     assert len(dense) == 3 * 2 * 7
@@ -46,7 +54,10 @@ def test_the_plan_holds_every_system_shot_and_repeat() -> None:
     sparse = {c.method for c in plan if c.kind == "sparse"}
     assert sparse == {"paper", "default", "pix2pix", "pix2pixhd", "spade", "oasis"}
     assert Cell("oasis", options="perceptual_weight=10") in plan
-    quick = cells(ReportJob(quick=True))
+    for repeat in range(3):  # codes are there a wave before they are needed
+        assert inversion(repeat) in per_wave[repeat]
+        assert {c.repeat for c in per_wave[repeat + 1] if c.method != "inversion"} == {repeat}
+    quick = [cell for wave in waves(ReportJob(quick=True)) for cell in wave]
     assert {c.kind for c in quick} == {"dense"}
     assert max(c.repeat for c in quick) == 1
 
@@ -138,6 +149,7 @@ def test_a_report_is_carried_out_once(small: Path) -> None:
     assert "the best baseline" in page
     for name in ("dense-one-shot", "dense-five-shot", "styles", "oasis-noise", "sparse-labels"):
         assert (docs / f"{name}.png").is_file(), name
+        assert f"]({name}.png)" in page
     cell = folder / "cells" / "default-dense-5shot-0"
     result = json.loads((cell / "result.json").read_text())
     assert (result["steps"], result["shots"]) == (1, 5)
@@ -145,7 +157,7 @@ def test_a_report_is_carried_out_once(small: Path) -> None:
     assert 0 <= result["pseudo_miou"] <= 1
     every = json.loads((docs / "results.json").read_text())
     assert len(every["cells"]) == 13
-    assert every["inversion"]["shots"] == 5
+    assert [one["shots"] for one in every["inversions"]] == [5]
 
     (cell / "result.json").unlink()  # as if it had been stopped
     kept = {f: f.stat().st_mtime_ns for f in (folder / "cells").glob("*/result.json")}

@@ -1,7 +1,6 @@
 """One cell of the report: what it trains and how that is judged, kept in a folder of its own."""
 
 import shutil
-import time
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from fewshot_smis.codes import save_codes
 from fewshot_smis.data.files import write_bytes
 from fewshot_smis.inversion import invert
 from fewshot_smis.jobs.base import demo_judge, open_prior, peak_memory, pick_device
-from fewshot_smis.jobs.report.plan import INVERSION, SHOTS, Cell, ReportJob
+from fewshot_smis.jobs.report.budget import clock_of
+from fewshot_smis.jobs.report.plan import Cell, ReportJob
 from fewshot_smis.jobs.report.study import Study, open_study
 from fewshot_smis.jobs.report.systems import Task, train_few_shot, train_on_pairs
 from fewshot_smis.losses import l2
@@ -32,31 +32,34 @@ def carry_out_cell(job: ReportJob, cell: Cell, seconds: float) -> None:
     run.save_config({**cell._asdict(), "seconds": seconds, "seed": job.seed})
     device = pick_device(job.device)
     study = open_study(job.folder, demo_judge(), device, job.styles)
-    if cell == INVERSION:
-        run.finish(invert_shots(job, study, run))
+    if cell.method == "inversion":
+        run.finish({**cell._asdict(), **invert_shots(job, cell, study, run)})
         return
     train = train_on_pairs if cell.method in FAMILIES else train_few_shot
-    start = time.perf_counter()
+    clock = clock_of(device)
+    start = clock()
     trained = train(Task(job, cell, study, path, seconds))
-    spent = round(time.perf_counter() - start, 1)
+    spent = round(clock() - start, 1)
     drawn = study.drawings(trained.paint, cell.kind)
     write_bytes(path / "shown.safetensors", save({"shown": drawn.shown}))
     facts = {**cell._asdict(), "budget_seconds": seconds, "training_seconds": spent}
+    facts["device"] = device.type
     run.finish({**facts, **trained.facts, **drawn.scores, "peak_memory_gb": peak_memory()})
 
 
-def invert_shots(job: ReportJob, study: Study, run: Run) -> dict[str, Any]:
-    """Find the codes of the shots of all repeats."""
+def invert_shots(job: ReportJob, cell: Cell, study: Study, run: Run) -> dict[str, Any]:
+    """Find the codes of a repeat's shots."""
     prior = open_prior(None, study.device)
-    count = job.repeats * max(SHOTS)
-    img = study.sets["renders"]["img"][:count].to(study.device).float() / 127.5 - 1
-    start = time.perf_counter()
-    gen = stream(job.seed, "report/invert", study.device)
+    rows = slice(cell.first, cell.first + cell.shots)
+    img = study.sets["renders"]["img"][rows].to(study.device).float() / 127.5 - 1
+    clock = clock_of(study.device)
+    start = clock()
+    gen = stream(job.seed, f"report/invert {cell.repeat}", study.device)
     found = invert(img, prior, gen=gen, perceptual=study.lite0, steps=STEPS)
-    spent = round(time.perf_counter() - start, 1)
-    save_codes(run.path / "codes.safetensors", found.ws.cpu(), [str(i) for i in range(count)])
+    spent = round(clock() - start, 1)
+    save_codes(run.path / "codes.safetensors", found.ws.cpu(), [str(i) for i in range(len(img))])
     with torch.no_grad():
         drawn = torch.cat([prior.synthesis(ws).img for ws in torch.split(found.ws, 8)]).clamp(-1, 1)
         scores = {"l2": l2(drawn, img), "lite0": study.lite0(drawn, img)}
     means = {name: round(float(value.mean()), 5) for name, value in scores.items()}
-    return {"shots": count, "steps": found.steps, "training_seconds": spent, **means}
+    return {"steps": found.steps, "training_seconds": spent, **means}

@@ -16,11 +16,11 @@ from fewshot_smis.jobs.base import open_prior, pick_device
 from fewshot_smis.jobs.report.plan import (
     BASELINES,
     FEW_SHOT,
-    INVERSION,
     PATCHES,
     WEIGHTS,
     Cell,
     ReportJob,
+    inversion,
 )
 from fewshot_smis.jobs.report.study import KINDS, SHOWN
 from fewshot_smis.jobs.report.tables import TITLES, Record, select
@@ -34,6 +34,18 @@ ACROSS = 6  # styles of a row
 TOPK = (1, 3, 10)
 THRESHOLDS = (0.3, 0.5, 0.7)
 Row = list[UInt8]
+CAPTIONS = {
+    "dense-one-shot": "Held-out maps drawn by every system after one labelled picture.",
+    "dense-five-shot": "The same after five labelled pictures.",
+    "sparse-one-shot": "Held-out landmarks drawn by every system after one labelled picture.",
+    "sparse-five-shot": "The same after five labelled pictures.",
+    "styles": "Many pictures of each map, by ours after five labelled pictures.",
+    "training": "Samples, their pseudo labels, and reconstructions as ours is trained.",
+    "sparse-labels": "Sparse labels of a sample for several k and thresholds, and their shot.",
+    "oasis-noise": "OASIS draws one map; its noise is drawn for the image, regions or pixels.",
+    "oasis-perceptual": "OASIS draws one map as the weight of the lite0 distance grows.",
+    "patches": "pix2pix with discriminators of several patch sizes.",
+}
 
 
 class Figures:
@@ -42,6 +54,7 @@ class Figures:
     def __init__(self, job: ReportJob, records: list[Record]) -> None:
         self.job, self.records = job, records
         self.held = read_tensors(job.folder / "held.safetensors")[0]
+        self.written: list[str] = []
 
     def cell(self, cell: Cell) -> Path:
         """Return the folder of a cell."""
@@ -73,6 +86,7 @@ class Figures:
         if rows:
             sheet = sheets.grid(rows, row_titles=titles, col_titles=heads, cell=SIDE)
             write_image(self.job.docs / f"{name}.png", sheet)
+            self.written.append(name)
 
     def systems(self, kind: str, shots: int) -> None:
         """Show every system on the same maps: a column a map, a row a system."""
@@ -145,7 +159,7 @@ class Figures:
         """Show the sparse labels of one sample for several k (rows) and thresholds (columns)."""
         device = pick_device(self.job.device)
         prior = open_prior(None, device)
-        ws = load_codes(self.cell(INVERSION) / "codes.safetensors", prior)[1][:1].to(device)
+        ws = load_codes(self.cell(inversion(0)) / "codes.safetensors", prior)[1][:1].to(device)
         renders = read_tensors(self.job.folder / "renders.safetensors")[0]
         label = renders["sparse"][:1].long()
         z = sample_z(1, prior.z_dim, stream(self.job.seed, "report/sparse")).to(device)
@@ -168,8 +182,8 @@ class Figures:
         self.save("sparse-labels", rows, [f"k = {k}" for k in TOPK], [*heads, "the shot"])
 
 
-def write_figures(job: ReportJob, records: list[Record]) -> None:
-    """Write every figure that the cells carried out so far allow."""
+def write_figures(job: ReportJob, records: list[Record]) -> dict[str, str]:
+    """Write every figure that the cells carried out so far allow; return captions by name."""
     figures = Figures(job, records)
     for kind in KINDS:
         for shots in (1, 5):
@@ -180,3 +194,4 @@ def write_figures(job: ReportJob, records: list[Record]) -> None:
     figures.options("oasis-perceptual", "oasis", "perceptual_weight", WEIGHTS)
     figures.options("patches", "pix2pix", "patch", PATCHES)
     figures.sparse_labels()
+    return {name: CAPTIONS[name] for name in figures.written}

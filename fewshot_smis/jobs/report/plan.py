@@ -10,6 +10,7 @@ SHOTS = (1, 5)
 BASELINES = ("pix2pix", "pix2pixhd", "spade", "oasis")
 FEW_SHOT = ("paper", "prototypes", "default")
 MAPS = ("dense,sparse", "dense", "sparse")
+QUICK = {"repeats": 2, "pictures": 200, "held": 100, "seconds": 10, "width": 8}
 WEIGHTS = (1, 10, 100)  # of the perceptual distance in OASIS; the table has it without
 PATCHES = (1, 16, 286)  # of PatchGAN; the table has 70
 
@@ -31,7 +32,7 @@ class ReportJob(Job):
     quick: bool = opt(False, "Few repeats and pictures, dense maps alone.")
     repeats: int = opt(5, "Repeats, each with other shots.", min=1)
     kinds: str = opt("dense,sparse", "Maps: dense, sparse, or both.", choices=MAPS)
-    seconds: float = opt(120, "Time of each training.", min=0)
+    seconds: float = opt(120, "Time of each training; on a CPU, of the processor.", min=0)
     budget_seconds: float | None = opt(
         None, "Time of all cells together; decides --seconds, and starts no cell after it.", min=1
     )
@@ -45,7 +46,7 @@ class ReportJob(Job):
         super().__post_init__()
         if self.quick:
             object.__setattr__(self, "kinds", "dense")
-            for name, value in (("repeats", 2), ("pictures", 300), ("held", 100), ("seconds", 15)):
+            for name, value in QUICK.items():
                 object.__setattr__(self, name, min(value, getattr(self, name)))
 
     @property
@@ -75,22 +76,32 @@ class Cell(NamedTuple):
         return self.repeat * max(SHOTS)
 
 
-INVERSION = Cell("inversion")
+def inversion(repeat: int) -> Cell:
+    """Return the cell that finds the codes of a repeat's shots, which few-shot systems need."""
+    return Cell("inversion", shots=max(SHOTS), repeat=repeat)
 
 
-def cells(job: ReportJob) -> list[Cell]:
-    """Return what is to be trained, the most telling first: whole repeats, then the rest."""
-    kinds = job.kinds.split(",")
-    plan = [Cell("judge"), *(Cell(name) for name in BASELINES)]
-    for repeat in range(job.repeats):
-        for kind in kinds:
-            methods = [m for m in FEW_SHOT if kind == "dense" or m != "prototypes"]
-            plan += [
-                Cell(method, kind, shots, repeat)
-                for shots in SHOTS
-                for method in (*methods, *BASELINES)
-            ]
+def waves(job: ReportJob) -> list[list[Cell]]:
+    """Return what is to be carried out, wave by wave: what a wave needs, those before it make.
+
+    Whole repeats come first, so that a report that is stopped early is a smaller report.
+    """
+    plan = [[Cell("judge"), *(Cell(name) for name in BASELINES)]]
+    plan += [repeated(job, repeat) for repeat in range(job.repeats)]
     if not job.quick:
-        plan += [Cell("oasis", options=f"perceptual_weight={weight}") for weight in WEIGHTS]
-        plan += [Cell("pix2pix", options=f"patch={patch}") for patch in PATCHES]
+        weights = [Cell("oasis", options=f"perceptual_weight={weight}") for weight in WEIGHTS]
+        plan.append([*weights, *(Cell("pix2pix", options=f"patch={patch}") for patch in PATCHES)])
+    for repeat in range(job.repeats):
+        plan[repeat].insert(0, inversion(repeat))
     return plan
+
+
+def repeated(job: ReportJob, repeat: int) -> list[Cell]:
+    """Return the cells of one repeat: every system on every kind of maps, few and many shots."""
+    return [
+        Cell(method, kind, shots, repeat)
+        for kind in job.kinds.split(",")
+        for shots in SHOTS
+        for method in (*FEW_SHOT, *BASELINES)
+        if kind == "dense" or method != "prototypes"  # of sparse maps these are the default
+    ]

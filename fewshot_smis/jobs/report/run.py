@@ -1,20 +1,20 @@
 """`report`: carry out the cells that are missing, then write tables and figures of all."""
 
+import itertools
 import multiprocessing
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from fewshot_smis.data.files import read_json
 from fewshot_smis.faces import render_folder
 from fewshot_smis.jobs.report.cells import carry_out_cell
 from fewshot_smis.jobs.report.figures import write_figures
-from fewshot_smis.jobs.report.plan import INVERSION, Cell, ReportJob, cells
+from fewshot_smis.jobs.report.plan import Cell, ReportJob, waves
 from fewshot_smis.jobs.report.study import pack_folder
-from fewshot_smis.jobs.report.tables import read_cells, write_tables
+from fewshot_smis.jobs.report.tables import read_cells, select, write_tables
 from fewshot_smis.runs import Run
 from stylegan.errors import ConfigError
 from stylegan.seeding import stream_seed
@@ -29,23 +29,23 @@ def run_report(job: ReportJob, run: Run | None) -> dict[str, Any]:
     """Fill the folder of cells as far as time allows, and write the pages."""
     started = time.monotonic()
     prepare(job)
-    plan = cells(job)
-    todo = [cell for cell in (INVERSION, *plan) if not done(job, cell)]
-    left = None if job.budget_seconds is None else job.budget_seconds * SHARE
-    if left is not None:
-        left -= time.monotonic() - started
-    seconds = job.seconds
-    if left is not None and todo:
-        seconds = max(1.0, left * job.workers / len(todo) - OVERHEAD)
-    deadline = None if left is None else time.monotonic() + left - seconds
+    plan = waves(job)
+    todo = [[cell for cell in wave if not done(job, cell)] for wave in plan]
+    seconds, deadline = job.seconds, None
+    if job.budget_seconds is not None:
+        left = job.budget_seconds * SHARE - (time.monotonic() - started)
+        seconds = max(1.0, left * job.workers / max(sum(map(len, todo)), 1) - OVERHEAD)
+        deadline = time.monotonic() + left - seconds
     carry_out_all(job, todo, seconds, deadline)
-    records = read_cells(job.folder, plan)
-    if not done(job, INVERSION) or not records:
+    records = read_cells(job.folder, [cell for wave in plan for cell in wave])
+    inversions = select(records, method="inversion")
+    records = [record for record in records if record not in inversions]
+    if not (records and inversions):
         raise ConfigError(f"--budget-seconds {job.budget_seconds}: no cell was finished; give more")
     job.docs.mkdir(parents=True, exist_ok=True)
-    write_tables(job, records, read_json(job.folder / "cells" / INVERSION.name / "result.json"))
-    write_figures(job, records)
-    return {"cells": f"{len(records)} of {len(plan)}", "written": str(job.docs)}
+    write_tables(job, records, inversions, write_figures(job, records))
+    total = sum(map(len, plan)) - job.repeats
+    return {"cells": f"{len(records)} of {total}", "written": str(job.docs)}
 
 
 def done(job: ReportJob, cell: Cell) -> bool:
@@ -66,27 +66,25 @@ def prepare(job: ReportJob) -> None:
             pack_folder(folder, job.folder / f"{name}.safetensors", count)
 
 
-def carry_out_all(job: ReportJob, todo: list[Cell], seconds: float, deadline: float | None) -> None:
+def carry_out_all(
+    job: ReportJob, todo: list[list[Cell]], seconds: float, deadline: float | None
+) -> None:
     """Carry out cells, in order or several side by side; none is started after the deadline."""
-    if job.workers == 1:
-        for cell in tqdm(todo, desc="cells"):
-            timely(job, cell, seconds, deadline)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        job.workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-
-        def submit(cells: list[Cell]) -> list[Future[None]]:
-            return [pool.submit(timely, job, cell, seconds, deadline) for cell in cells]
-
-        bounds = [cell for cell in todo if not cell.shots and not cell.options]
-        free = submit(bounds)  # the inversion is the first of them
-        wait(free[:1])
-        others = submit([cell for cell in todo if cell not in bounds])  # these need its codes
-        futures = as_completed([*free, *others])
-        for future in tqdm(futures, total=len(todo), desc="cells"):
-            future.result()
+    with tqdm(total=sum(map(len, todo)), desc="cells") as bar:
+        if job.workers == 1:
+            for cell in itertools.chain(*todo):
+                timely(job, cell, seconds, deadline)
+                bar.update()
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            job.workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            for wave in todo:
+                futures = [pool.submit(timely, job, cell, seconds, deadline) for cell in wave]
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update()
 
 
 def timely(job: ReportJob, cell: Cell, seconds: float, deadline: float | None) -> None:

@@ -18,8 +18,8 @@ from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import UInt8
 from fewshot_smis.jobs.base import open_prior
 from fewshot_smis.jobs.baseline import draw, of_width, parse_options
-from fewshot_smis.jobs.report.budget import TRIAL_STEPS, steps_within, timed
-from fewshot_smis.jobs.report.plan import INVERSION, Cell, ReportJob
+from fewshot_smis.jobs.report.budget import TRIAL_STEPS, Clock, clock_of, steps_within, timed
+from fewshot_smis.jobs.report.plan import Cell, ReportJob, inversion
 from fewshot_smis.jobs.report.study import KINDS, Painter, Study
 from fewshot_smis.jobs.train import TrainEncoderJob, new_encoder, progress_rows
 from fewshot_smis.labelers import Labeler, fit_labeler, label_samples, save_labeler
@@ -31,9 +31,9 @@ from stylegan import Prior
 from stylegan.seeding import sample_z, stream
 
 BATCH = 4  # pictures a step of the baselines, where they have as many
-SAMPLES = 256  # of the prior, whose pseudo labels are judged
-JUDGED_SHOTS = 32  # samples whose labels by the judge teach the upper bound's labeler
-JUDGED_SAMPLES = 1024  # samples whose labels by the judge teach the upper bound's encoder
+SAMPLES = 128  # of the prior, whose pseudo labels are judged
+JUDGED_SHOTS = 5  # samples whose labels by the judge teach the upper bound's labeler
+JUDGED_SAMPLES = 512  # samples whose labels by the judge teach the upper bound's encoder
 STAGES = 4  # pictures of a training's progress
 
 
@@ -58,6 +58,11 @@ class Task(NamedTuple):
         """Another one for each repeat."""
         return self.job.seed + self.cell.repeat
 
+    @property
+    def clock(self) -> Clock:
+        """What tells the time of the training."""
+        return clock_of(self.study.device)
+
 
 def train_on_pairs(task: Task) -> Trained:
     """Train a baseline on the cell's labelled pictures by its paper's recipe."""
@@ -73,8 +78,8 @@ def train_on_pairs(task: Task) -> Trained:
             method, examples, steps=steps, recipe=recipe, batch=batch, seed=task.seed
         )
 
-    steps = steps_within(task.seconds, reports(TRIAL_STEPS))
-    for report in timed(reports(steps), task.seconds):
+    steps = steps_within(task.seconds, reports(TRIAL_STEPS), task.clock)
+    for report in timed(reports(steps), task.seconds, task.clock):
         last = report
     method, classes = last.method, examples.num_classes
     save_method(method, study.size, task.folder / "model.safetensors")
@@ -128,10 +133,10 @@ def train_few_shot(task: Task) -> Trained:
             seed=task.seed,
         )
 
-    steps = steps_within(task.seconds, reports(TRIAL_STEPS))
+    steps = steps_within(task.seconds, reports(TRIAL_STEPS), task.clock)
     stages = {1, *(steps * k // STAGES for k in range(1, STAGES + 1))}
     rows: dict[str, Tensor] = {}
-    for report in timed(reports(steps), task.seconds):
+    for report in timed(reports(steps), task.seconds, task.clock):
         last = report
         if report.step in stages:
             sample, found, drawn = progress_rows(report.encoder, labeler, prior, task.seed)
@@ -153,10 +158,11 @@ def train_few_shot(task: Task) -> Trained:
 
 def given(task: Task, prior: Prior) -> Shots:
     """Return the cell's shots: codes by inversion, and the exact maps."""
-    codes = load_codes(task.folder.parent / INVERSION.name / "codes.safetensors", prior)[1]
-    rows = slice(task.cell.first, task.cell.first + task.cell.shots)
-    device = task.study.device
-    return Shots(codes[rows].to(device), task.study.maps("renders", task.cell.kind)[rows])
+    cell, device = task.cell, task.study.device
+    file = task.folder.parent / inversion(cell.repeat).name / "codes.safetensors"
+    ws = load_codes(file, prior)[1][: cell.shots].to(device)
+    rows = slice(cell.first, cell.first + cell.shots)
+    return Shots(ws, task.study.maps("renders", cell.kind)[rows])
 
 
 def as_tensor(row: list[UInt8]) -> Tensor:

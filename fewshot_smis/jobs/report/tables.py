@@ -133,12 +133,13 @@ def supervised(records: list[Record]) -> list[str]:
     return lines
 
 
-def write_tables(job: ReportJob, records: list[Record], inversion: Record) -> None:
-    """Write results.md and results.json."""
+def write_tables(
+    job: ReportJob, records: list[Record], inversions: list[Record], figures: dict[str, str]
+) -> None:
+    """Write results.md, with the figures of these captions, and results.json."""
     dense = [r for r in records if not r["options"]]
-    times = [r["training_seconds"] for r in records if r["shots"]]
     lines = ["# What each system does with one, five and all labelled pictures", ""]
-    lines += about(job, inversion, times)
+    lines += about(job, inversions, records)
     for kind in ("dense", "sparse"):
         for shots in SHOTS:
             if not select(dense, kind=kind, shots=shots):
@@ -157,8 +158,11 @@ def write_tables(job: ReportJob, records: list[Record], inversion: Record) -> No
         ("pix2pix with other patches", "pix2pix", "patch"),
     ):
         lines += options_table(records, title, method, option)
+    lines += ["", "## Figures"]
+    for name, caption in figures.items():
+        lines += ["", caption, "", f"![{caption}]({name}.png)"]
     write_bytes(job.docs / "results.md", ("\n".join(lines) + "\n").encode())
-    write_json(job.docs / "results.json", {"inversion": inversion, "cells": records})
+    write_json(job.docs / "results.json", {"inversions": inversions, "cells": records})
 
 
 def options_table(records: list[Record], title: str, method: str, option: str) -> list[str]:
@@ -178,24 +182,30 @@ def options_table(records: list[Record], title: str, method: str, option: str) -
     return lines
 
 
-def about(job: ReportJob, inversion: Record, times: list[float]) -> list[str]:
+def about(job: ReportJob, inversions: list[Record], trained: list[Record]) -> list[str]:
     """Say what was done, in full sentences."""
-    if not times:
-        return []
     form = "quick form" if job.quick else "full form"
+    asked = sorted({r["budget_seconds"] for r in trained})
+    budget = " or ".join(f"{seconds:.0f} s" for seconds in asked)
+    times = [r["training_seconds"] for r in trained]
+    devices = {r["device"] for r in trained}
+    told = ("training_seconds", "l2", "lite0")
+    mean = {key: statistics.mean(one[key] for one in inversions) for key in told}
+    where = "of a processor core" if devices == {"cpu"} else f"on {' and '.join(sorted(devices))}"
     return [
         f"Written by `make report` ({form}). Rendered faces of 128 px with exact maps of the 19 "
         f"classes of CelebAMask-HQ; each repeat has other shots, the same for every system. "
         f"{job.held} held-out maps are drawn in one style each, and the judge (a segmenter that "
-        "trains no few-shot system) looks for the exact classes in the pictures; the Frechet "
-        "distance is taken to the held-out pictures in the lite0 space and compares within this "
-        f"page only. Diversity is over {job.styles} pictures of each of four maps. ± is the "
-        "standard deviation over the repeats.",
+        "trains no few-shot system; docs/model-card.md says how good it is) looks for the exact "
+        "classes in the pictures; the Frechet distance is taken to the held-out pictures in the "
+        "lite0 space and compares within this page only. Diversity is over "
+        f"{job.styles} pictures of each of four maps; ± is the standard deviation over repeats.",
         "",
-        f"Every training had the same time on the same machine: {statistics.median(times):.0f} s "
-        f"in the median ({min(times):.0f} to {max(times):.0f} s). The few-shot systems need codes "
-        f"of the shots besides: {inversion['shots']} pictures in "
-        f"{inversion['training_seconds']:.0f} s ({inversion['steps']} steps, L2 "
-        f"{inversion['l2']}, lite0 {inversion['lite0']}). Baselines have {job.width} channels at "
-        "full size and learn four pictures a step, one where one is all they have.",
+        f"Every training had the same time, {budget} {where}; with the labeler and the timing of "
+        f"the first steps it took {min(times):.0f} to {max(times):.0f} s. Few-shot systems need "
+        "besides the generator, which learned from pictures without maps, and the codes of the "
+        f"shots: {inversions[0]['shots']} pictures in {mean['training_seconds']:.0f} s "
+        f"({inversions[0]['steps']} steps, L2 {mean['l2']:.4f}, lite0 {mean['lite0']:.3f}). "
+        f"Baselines have {job.width} channels at full size and learn four pictures a step, one "
+        "where one is all they have.",
     ]
