@@ -7,6 +7,7 @@ import subprocess
 import torch
 
 from stylegan.ops import build
+from stylegan.precision import resolve_precision
 
 
 def diagnose() -> dict[str, str]:
@@ -27,6 +28,7 @@ def diagnose() -> dict[str, str]:
         "avx512": _yes("avx512f" in flags),
         "avx512 bf16": _yes("avx512_bf16" in flags),
         "amx bf16": _yes("amx_bf16" in flags),
+        "precision auto": str(resolve_precision("auto", _device())).removeprefix("torch."),
         "cache": str(build.cache_folder()),
     }
 
@@ -58,6 +60,10 @@ def _cuda() -> str:
     if torch.version.cuda is None:
         return "this torch was built without CUDA"
     return f"{torch.version.cuda}, {'; '.join(build.cards()) or 'no device'}"
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _yes(fact: bool) -> str:

@@ -27,6 +27,7 @@ def test_it_says_why_a_backend_is_off(monkeypatch):
     facts = page()
     assert facts["operators, cpu"] == "reference (FEWSHOT_SMIS_OPS=reference)"
     assert facts["cache"] == str(build.cache_folder())
+    assert facts["precision auto"] in ("float32", "bfloat16")
     assert {"compiler", "ninja", "nvcc", "torch", "cuda", "amx bf16", "avx512"} <= set(facts)
 
 
