@@ -257,6 +257,7 @@ class _Layer(nn.Module):
             clamp=self.clamp,
             scale=demodulation,
             noise=noise,
+            overwrite=True,
         )
 
     def _folds(self, x: Tensor, styles: Tensor) -> bool:

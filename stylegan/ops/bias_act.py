@@ -45,6 +45,7 @@ def bias_act(
     clamp: float | None = None,
     scale: Tensor | None = None,
     noise: Tensor | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     """Add a bias along one dimension, apply an activation, scale, and clamp.
 
@@ -61,6 +62,7 @@ def bias_act(
         clamp: Bound on the magnitude of the result, or None.
         scale: Factors [N, C] of pictures `x` [N, C, H, W], or None.
         noise: Added to pictures: [N, 1, H, W], [H, W] or anything that broadcasts; or None.
+        overwrite: `x` is not needed any more: a kernel may write the result in its place.
 
     Returns:
         A tensor of the shape and dtype of `x`. Differentiable twice.
@@ -84,7 +86,9 @@ def bias_act(
     slope = {"linear": 1.0, "relu": 0.0, "lrelu": alpha}.get(act, -1.0)
     plain = dim == 1 and x.ndim == 4 and slope >= 0 and gain > 0
     if plain and _is_plane(noise, x) and uses_native(x):
-        return native.bias_act(x, b, scale, noise, slope=slope, gain=gain, clamp=clamp)
+        return native.bias_act(
+            x, b, scale, noise, slope=slope, gain=gain, clamp=clamp, overwrite=overwrite
+        )
     if scale is not None:
         x = x * scale.to(x.dtype)[:, :, None, None]
     if noise is not None:

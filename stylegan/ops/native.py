@@ -23,6 +23,7 @@ def bias_act(
     slope: float,
     gain: float,
     clamp: float | None,
+    overwrite: bool = False,
 ) -> Tensor:
     """Return clamp(gain * lrelu(x * scale + noise + bias)) in one pass.
 
@@ -34,8 +35,15 @@ def bias_act(
         slope: Of the leaky ReLU; 1 is the identity.
         gain: Factor after it.
         clamp: Bound on the magnitude, or None.
+        overwrite: Write into `x` where that can be done: on a CPU, and not for a gradient.
     """
     bound = -1.0 if clamp is None else representable(clamp, x.dtype)
+    learns = torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, bias, scale, noise)
+    )
+    if overwrite and not learns and x.device.type == "cpu" and _layout(x) == torch.channels_last:
+        torch.ops.fewshot_smis.bias_act_(x, bias, scale, noise, slope, gain, bound)
+        return x
     return torch.ops.fewshot_smis.bias_act(x, bias, scale, noise, slope, gain, bound)
 
 
@@ -93,6 +101,7 @@ def register() -> None:
     """Tell torch the shapes and gradients of the loaded kernels."""
     library = torch.library
     library.register_fake("fewshot_smis::bias_act", _fake_bias_act)
+    library.register_fake("fewshot_smis::bias_act_", lambda *_: None)
     library.register_fake("fewshot_smis::bias_act_backward", _fake_bias_act_backward)
     library.register_fake("fewshot_smis::upfirdn2d", _fake_upfirdn2d)
     library.register_autograd(

@@ -101,11 +101,32 @@ def test_bfloat16_is_the_rounded_result(choose, needs_kernels):
     assert torch.equal(upfirdn2d(x, f, up=2, padding=2), exact.bfloat16())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bias_act_writes_over_what_it_may(choose, needs_kernels, dtype):
+    choose("native")
+    x = torch.randn(2, 19, 7, 5, dtype=dtype)
+    b, scale, noise = torch.randn(19), torch.randn(2, 19), torch.randn(7, 5)
+    options = {"act": "lrelu", "clamp": 0.9, "scale": scale, "noise": noise}
+    want = bias_act(x, b, **options)
+    last = x.contiguous(memory_format=torch.channels_last)
+    found = bias_act(last, b, **options, overwrite=True)
+    assert found.data_ptr() == last.data_ptr()
+    assert torch.equal(found, want)
+    for kept, learns in ((x, False), (x.contiguous(memory_format=torch.channels_last), True)):
+        before = kept.clone()
+        again = bias_act(kept, b.clone().requires_grad_(learns), **options, overwrite=True)
+        assert torch.equal(again, want)
+        assert torch.equal(kept, before)  # contiguous, or needed for a gradient
+
+
 def test_operators_are_registered_whole(choose, needs_kernels):
     choose("native")
     x, b = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randn(3, requires_grad=True)
     args = (x, b, None, None, 0.2, 1.5, -1.0)
     torch.library.opcheck(torch.ops.fewshot_smis.bias_act.default, args)
+    last = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    args = (last, b.detach(), None, None, 0.2, 1.5, -1.0)
+    torch.library.opcheck(torch.ops.fewshot_smis.bias_act_.default, args)
     f = setup_filter((1, 3, 3, 1))
     args = (x, f, 2, 1, 1, 2, 2, 1, 1, 1, False, 1.3)
     torch.library.opcheck(torch.ops.fewshot_smis.upfirdn2d.default, args)

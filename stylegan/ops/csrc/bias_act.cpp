@@ -189,13 +189,11 @@ Epilogue<R> epilogue(double slope, double gain, double clamp) {
   return {R(slope), R(gain), R(bound(clamp))};
 }
 
-Tensor bias_act_cpu(const Tensor& x_, const std::optional<Tensor>& bias,
-                    const std::optional<Tensor>& scale, const std::optional<Tensor>& noise_,
-                    double slope, double gain, double clamp) {
-  const bool last = channels_last(x_);
-  const Tensor x = dense(x_, last);
+// Writes into `y`, which is laid out as the dense `x` and may be `x` itself where that is channels_last.
+void bias_act_into(const Tensor& y, const Tensor& x, bool last, const std::optional<Tensor>& bias,
+                   const std::optional<Tensor>& scale, const std::optional<Tensor>& noise_,
+                   double slope, double gain, double clamp) {
   const int64_t N = x.size(0), C = x.size(1), P = x.size(2) * x.size(3);
-  Tensor y = at::empty_like(x);
   const Tensor s = reals(scale, {N, C}, 1.0, x), b = reals(bias, {C}, 0.0, x);
   const bool noisy = noise_.has_value();
   const Tensor noise = noisy ? noise_->to(real(x.scalar_type())).contiguous() : Tensor();
@@ -208,7 +206,22 @@ Tensor bias_act_cpu(const Tensor& x_, const std::optional<Tensor>& bias,
         noisy ? noise.const_data_ptr<R>() : nullptr, step, b.const_data_ptr<R>(),
         static_cast<T*>(y.mutable_data_ptr()), N, P, C, epilogue<R>(slope, gain, clamp));
   });
+}
+
+Tensor bias_act_cpu(const Tensor& x_, const std::optional<Tensor>& bias,
+                    const std::optional<Tensor>& scale, const std::optional<Tensor>& noise,
+                    double slope, double gain, double clamp) {
+  const bool last = channels_last(x_);
+  const Tensor x = dense(x_, last), y = at::empty_like(x);
+  bias_act_into(y, x, last, bias, scale, noise, slope, gain, clamp);
   return y;
+}
+
+void bias_act_cpu_(Tensor& x, const std::optional<Tensor>& bias,
+                   const std::optional<Tensor>& scale, const std::optional<Tensor>& noise,
+                   double slope, double gain, double clamp) {
+  TORCH_CHECK(channels_last(x), "bias_act_: x must be channels_last");
+  bias_act_into(x, x, true, bias, scale, noise, slope, gain, clamp);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
@@ -251,11 +264,15 @@ TORCH_LIBRARY_FRAGMENT(fewshot_smis, m) {
       "bias_act(Tensor x, Tensor? bias, Tensor? scale, Tensor? noise, float slope, float gain, "
       "float clamp) -> Tensor");
   m.def(
+      "bias_act_(Tensor(a!) x, Tensor? bias, Tensor? scale, Tensor? noise, float slope, float gain, "
+      "float clamp) -> ()");
+  m.def(
       "bias_act_backward(Tensor dy, Tensor y, Tensor? x, Tensor? scale, bool want_noise, "
       "float slope, float gain, float clamp) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(fewshot_smis, CPU, m) {
   m.impl("bias_act", bias_act_cpu);
+  m.impl("bias_act_", bias_act_cpu_);
   m.impl("bias_act_backward", bias_act_backward_cpu);
 }
