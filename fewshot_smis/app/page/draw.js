@@ -193,6 +193,7 @@ function captions() {
     const style = state.styles[i];
     figure.querySelector("figcaption").textContent = style.own ? "as drawn" : style.name ?? `seed ${style.seed}`;
     figure.ariaSelected = i === state.chosen;
+    if (i === state.chosen) $("styles").scrollTo({ left: figure.offsetLeft - $("styles").offsetLeft - 90, top: figure.offsetTop - $("styles").offsetTop - 40 });
     const pin = figure.querySelector(".pin");
     pin.hidden = Boolean(style.own || style.code);
     pin.ariaPressed = Boolean(style.pinned);
