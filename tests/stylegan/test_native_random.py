@@ -110,10 +110,13 @@ def test_bias_act_equals_the_plain_one(plain, x, clamp, slope):
     ramps = [torch.linspace(-1, 1, math.prod(s)).to(x).reshape(s) for s in shapes]
     leaves = [x, *ramps]
 
-    def run(x, b, scale, noise):
-        return bias_act(x, b, act="lrelu", alpha=slope, clamp=clamp, scale=scale, noise=noise)
+    def run(x, b, scale, noise, overwrite=False):
+        options = {"clamp": clamp, "scale": scale, "noise": noise, "overwrite": overwrite}
+        return bias_act(x, b, act="lrelu", alpha=slope, **options)
 
-    equal(outcome(run, leaves), plain(outcome, run, leaves))
+    want = plain(outcome, run, leaves)
+    equal(outcome(run, leaves), want)
+    equal([run(x.clone(), *ramps, overwrite=True)], [want[0].detach()])
 
 
 @random_cases
