@@ -6,20 +6,20 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from fewshot_smis.baselines.methods import FAMILIES
 from fewshot_smis.codes import save_codes
 from fewshot_smis.data.files import write_bytes
 from fewshot_smis.inversion import invert
 from fewshot_smis.jobs.base import demo_judge, open_prior, peak_memory, pick_device
 from fewshot_smis.jobs.report.budget import clock_of
-from fewshot_smis.jobs.report.plan import Cell, ReportJob
+from fewshot_smis.jobs.report.plan import BASELINES, Cell, ReportJob
 from fewshot_smis.jobs.report.study import Study, open_study
-from fewshot_smis.jobs.report.systems import Task, train_few_shot, train_on_pairs
+from fewshot_smis.jobs.report.systems import Task, draw_average, train_few_shot, train_on_pairs
 from fewshot_smis.losses import l2
 from fewshot_smis.runs import Run
 from stylegan.seeding import stream
 
 STEPS = 200  # of the inversion of the shots
+SYSTEMS = {**dict.fromkeys(BASELINES, train_on_pairs), "average": draw_average}
 
 
 def carry_out_cell(job: ReportJob, cell: Cell, seconds: float) -> None:
@@ -35,7 +35,7 @@ def carry_out_cell(job: ReportJob, cell: Cell, seconds: float) -> None:
     if cell.method == "inversion":
         run.finish({**cell._asdict(), **invert_shots(job, cell, study, run)})
         return
-    train = train_on_pairs if cell.method in FAMILIES else train_few_shot
+    train = SYSTEMS.get(cell.method, train_few_shot)
     clock = clock_of(device)
     start = clock()
     trained = train(Task(job, cell, study, path, seconds))

@@ -11,7 +11,7 @@ from fewshot_smis.baselines.oasis import LEVELS, Oasis
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import one_hot, sheets
 from fewshot_smis.data.images import UInt8, resize_image, to_uint8, write_image
-from fewshot_smis.data.labels import colorize
+from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.jobs.base import open_prior, pick_device
 from fewshot_smis.jobs.report.plan import (
     BASELINES,
@@ -32,7 +32,7 @@ from stylegan.seeding import sample_z, stream
 SIDE = 96  # px of the pictures on a sheet
 ACROSS = 6  # styles of a row
 TOPK = (1, 3, 10)
-THRESHOLDS = (0.3, 0.5, 0.7)
+THRESHOLDS = (0.5, 0.8, 0.95)
 Row = list[UInt8]
 CAPTIONS = {
     "dense-one-shot": "Held-out maps drawn by every system after one labelled picture.",
@@ -74,7 +74,8 @@ class Figures:
 
     def maps(self, kind: str) -> Row:
         """Return the shown held-out maps in colours."""
-        return list(colorize(self.held[kind][:SHOWN].long(), KINDS[kind]))
+        label = resize_label(self.held[kind][:SHOWN].long(), SIDE)
+        return list(colorize(label, KINDS[kind]))
 
     def pictures(self) -> Row:
         """Return the rendered pictures of these maps."""

@@ -58,7 +58,7 @@ class ReportJob(Job):
 class Cell(NamedTuple):
     """A system and what it is given."""
 
-    method: str  # a baseline, "paper", "prototypes", "default", "judge", or "inversion"
+    method: str  # a baseline, one of FEW_SHOT, "judge", "average", or "inversion"
     kind: str = "dense"  # or "sparse"
     shots: int = 0  # 0: all pictures
     repeat: int = 0
@@ -86,7 +86,7 @@ def waves(job: ReportJob) -> list[list[Cell]]:
 
     Whole repeats come first, so that a report that is stopped early is a smaller report.
     """
-    plan = [[Cell("judge"), *(Cell(name) for name in BASELINES)]]
+    plan = [[Cell("average"), Cell("judge"), *(Cell(name) for name in BASELINES)]]
     plan += [repeated(job, repeat) for repeat in range(job.repeats)]
     if not job.quick:
         weights = [Cell("oasis", options=f"perceptual_weight={weight}") for weight in WEIGHTS]

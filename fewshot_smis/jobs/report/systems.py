@@ -25,7 +25,7 @@ from fewshot_smis.jobs.train import TrainEncoderJob, new_encoder, progress_rows
 from fewshot_smis.labelers import Labeler, fit_labeler, label_samples, save_labeler
 from fewshot_smis.metrics.segmentation import agreement, confusion
 from fewshot_smis.perceptual import load_perceptual
-from fewshot_smis.synthesis import sample_styles, synthesize
+from fewshot_smis.synthesis import mix_styles, sample_styles, synthesize
 from fewshot_smis.training import Shots, TrainReport, train_encoder
 from stylegan import Prior
 from stylegan.seeding import sample_z, stream
@@ -154,6 +154,21 @@ def train_few_shot(task: Task) -> Trained:
         return synthesize(label.to(device), last.encoder, prior, ws_style=style).img[:, 0]
 
     return Trained(paint, facts)
+
+
+def draw_average(task: Task) -> Trained:
+    """Return what draws the prior's average layout in random styles: what costs no map at all."""
+    prior = open_prior(None, task.study.device)
+    average = prior.mapping.w_avg.expand(1, prior.num_ws, -1)
+
+    @torch.no_grad()
+    def paint(label: Tensor, seed: int) -> Tensor:
+        style = sample_styles(1, prior, stream(seed, "report/styles"))
+        return prior.synthesis(mix_styles(average, style, prior)[0]).img.expand(
+            len(label), -1, -1, -1
+        )
+
+    return Trained(paint, {"steps": 0, "samples": 0})
 
 
 def given(task: Task, prior: Prior) -> Shots:
