@@ -34,6 +34,7 @@ from stylegan.errors import BackendError, ConfigError, LabelError
 from stylegan.seeding import stream
 
 MOST_STYLES = 8  # side by side
+MOST_AT_ONCE = 8  # pictures in one pass of the networks
 MOST_CODES = 256  # of photographs and samples, kept by name
 SIDES = (256, 512)  # px; smallest and largest side of a map on the page
 REFINE_STEPS = 60  # a third of the paper's: it is waited for
@@ -191,10 +192,11 @@ class Studio:
             style = torch.stack([self._style(style, layout, look.psi) for style in look.styles])
             ws = mix_styles(layout[None], style, prior, layers=look.layers, alpha=look.alpha)
             codes.append(ws[0])  # [S,L,D]
-        pictures = to_uint8(prior.synthesis(torch.cat(codes)).img)
+        parts = in_parts(torch.cat(codes))
+        pictures = np.concatenate([to_uint8(prior.synthesis(part).img) for part in parts])
         ends = np.cumsum([len(ws) for ws in codes])[:-1]
-        parts = np.split(pictures, ends)
-        return [Drawing(part, ws.cpu()) for part, ws in zip(parts, codes, strict=True)]
+        shares = np.split(pictures, ends)
+        return [Drawing(share, ws.cpu()) for share, ws in zip(shares, codes, strict=True)]
 
     def refine(self, label: Tensor) -> Iterator[Progress]:
         """Fit the picture of a rough map [H,W] to it, step by step.
@@ -269,7 +271,8 @@ class Studio:
         return name
 
     def _encode(self, labels: Tensor) -> Tensor:
-        return encode(labels.to(self.device), self.model.encoder)  # [N,L,D]
+        parts = in_parts(labels.to(self.device))
+        return torch.cat([encode(part, self.model.encoder) for part in parts])  # [N,L,D]
 
     def _labeler(self, purpose: str) -> Labeler:
         if self.model.labeler is None:
@@ -296,6 +299,17 @@ class Studio:
         if labeler is not None:
             label = label_samples(labeler, prior, ws[None], self.side)[0].cpu()
         return Sight(self.keep(ws), picture, label)
+
+
+def in_parts(batch: Tensor) -> list[Tensor]:
+    """Split a batch [N,...] into parts of 8, 4, 2 and 1.
+
+    Convolutions keep plans and memory for every size they have met, so few sizes are met.
+    """
+    sizes = [MOST_AT_ONCE] * (len(batch) // MOST_AT_ONCE)
+    left = len(batch) % MOST_AT_ONCE
+    sizes += [2**i for i in reversed(range(MOST_AT_ONCE.bit_length())) if left & 2**i]
+    return list(torch.split(batch, sizes))
 
 
 def middle_square(picture: Any) -> Any:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot_smis.app.studio import MOST_CODES, Look, Model, Studio, middle_square
+from fewshot_smis.app.studio import MOST_CODES, Look, Model, Studio, in_parts, middle_square
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, to_uint8
 from fewshot_smis.encoding import encode
@@ -143,6 +143,13 @@ def test_a_map_that_is_none_is_refused(studio: Studio, content: bytes, message: 
 def test_a_look_that_is_none_is_refused(fields: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Look(**fields)
+
+
+@pytest.mark.parametrize(("num", "sizes"), [(1, [1]), (7, [4, 2, 1]), (8, [8]), (22, [8, 8, 4, 2])])
+def test_batches_come_in_few_sizes(num: int, sizes: list[int]) -> None:
+    parts = in_parts(torch.arange(num))
+    assert [len(part) for part in parts] == sizes
+    assert torch.equal(torch.cat(parts), torch.arange(num))
 
 
 def test_the_middle_square_is_cut_out() -> None:

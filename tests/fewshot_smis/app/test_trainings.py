@@ -56,7 +56,7 @@ def test_a_photograph_is_trained_on_stopped_resumed_and_drawn_with(
     photo = client.post("/api/sample", params={"model": "first", "seed": "1"}).json()["picture"]
     ids = base64.b64encode(some_map().tobytes()).decode()
     pictures = [{"picture": photo.partition(",")[2], "ids": ids, "code": None}]
-    content = {**GOOD, "title": "my model", "steps": 80, "pictures": pictures}
+    content = {**GOOD, "title": "my model", "steps": 50, "pictures": pictures}
     name = client.post("/api/trainings", content=json.dumps(content)).json()["id"]
     run = trainings.root / name / "train"
     told = follow(client, lambda told: list((run / "checkpoints").glob("*.pt")) != [])
@@ -64,7 +64,7 @@ def test_a_photograph_is_trained_on_stopped_resumed_and_drawn_with(
     client.post(f"/api/trainings/{name}/cancel")
     follow(client, lambda told: told["state"] == "stopped")
     step = int(Run(run).latest_checkpoint().stem[5:])
-    assert 0 < step < 80
+    assert 0 < step < 50
     trainings.close()
 
     again = Trainings(trainings.root, studio, trainings.prior, "hash")
@@ -73,7 +73,7 @@ def test_a_photograph_is_trained_on_stopped_resumed_and_drawn_with(
         assert client.get("/api/trainings").json()[0]["state"] == "stopped"
         client.post(f"/api/trainings/{name}/resume")
         (*_, told) = follow(client, lambda told: told["state"] in ("done", "failed"))
-        assert (told["state"], told["error"], told["step"]) == ("done", "", 80)
+        assert (told["state"], told["error"], told["step"]) == ("done", "", 50)
         assert f"resumed at step {step}" in (run / "log.txt").read_text()
         assert told["curve"][0] > 0
         sheet = client.get(f"/api/trainings/{name}/sheet")
