@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.prior_training import machine
+from benchmarks.measure import machine
 from encoders import MaskEncoder
 from fewshot_smis.data import load_label_maps
 from fewshot_smis.encoding import encode
