@@ -99,6 +99,7 @@ class Edited(NamedTuple):
 
     ws: Tensor  # [N,L,D]
     change: Change
+    asked: bool  # whether the change was painted, rather than found
 
 
 def run_edit(job: EditJob, run: Run) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def by_map(job: EditJob, run: Run, start: Start, kit: Kit) -> Edited:
             settings=EditSettings(steps=job.steps),
             on_report=on_report,
         )
-    return Edited(found.ws, change)
+    return Edited(found.ws, change, asked=True)
 
 
 @torch.no_grad()
@@ -222,7 +223,7 @@ def by_direction(job: EditJob, start: Start, kit: Kit) -> Edited:
     ws = direction.apply(start.ws, job.strength)
     new = label_samples(kit.labeler, kit.prior, ws, kit.prior.img_resolution)
     before, after = (kit.prior.synthesis(codes).img for codes in (start.ws, ws))
-    return Edited(ws, seen_change(start.maps, new, before, after))
+    return Edited(ws, seen_change(start.maps, new, before, after), asked=False)
 
 
 def edit_file(name: str, runs: Path) -> Path:
@@ -250,16 +251,17 @@ def finish(run: Run, start: Start, kit: Kit, edited: Edited) -> dict[str, Any]:
         write_image(run.path / "edited" / f"{subject.name}.png", subject.with_face(face, share))
     save_codes(run.path / EDITED, edited.ws.cpu(), start.names)
     write_image(run.path / "sheet.png", edit_sheet(start, kit, edited))
-    found = label_samples(kit.labeler, kit.prior, edited.ws, size)
-    score = miou_inside(found, change, kit.labeler.num_classes)
     left = kept(img, photos, change, perceptual=kit.perceptual, identity=kit.identity)
     blended = kept(
         blend(photos, img, weight), photos, change, perceptual=kit.perceptual, identity=kit.identity
     )
+    facts: dict[str, Any] = {"photographs": start.names, "pictures": str(run.path / "edited")}
+    if edited.asked:
+        found = label_samples(kit.labeler, kit.prior, edited.ws, size)
+        score = miou_inside(found, change, kit.labeler.num_classes)
+        facts["miou_inside"] = rounded(score)
     return {
-        "photographs": start.names,
-        "pictures": str(run.path / "edited"),
-        "miou_inside": rounded(score),
+        **facts,
         "rms_outside": rounded(left.pixels),
         "perceptual_outside": rounded(left.perceptual),
         "identity_proxy": rounded(blended.identity),

@@ -335,6 +335,7 @@ def test_photographs_are_edited_through_their_maps(prior, folder: Path, tmp_path
     _, applied = load_codes(again / "edited.safetensors")
     mean = (after - before).mean(dim=0)
     torch.testing.assert_close(applied, before - 1.5 * mean)
+    assert "miou_inside" not in json.loads((again / "result.json").read_text())  # none was asked
 
 
 def test_a_tuned_generator_stays_in_its_run_and_is_gone_on_with(
