@@ -34,7 +34,5 @@ class Config:
 
 
 def _as_json(value: Any) -> Any:
-    """Return `value` with lists for tuples and texts for the keys of a table."""
-    if isinstance(value, dict):
-        return {str(key): _as_json(item) for key, item in value.items()}
-    return [_as_json(item) for item in value] if isinstance(value, tuple) else value
+    """Return `value` with texts for the keys of a table, which JSON has no numbers for."""
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
