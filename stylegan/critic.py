@@ -88,10 +88,12 @@ class Critic:
         """Return the non-saturating loss of pictures as they are shown."""
         return generator_loss(self.discriminator(fake, c).float())
 
-    def regularizer(self, real: Tensor, c: Tensor | None, step: int) -> Tensor | None:
-        """Return R1 scaled by gamma / 2 and the interval, or None at most steps."""
-        if self.r1_gamma == 0 or step % self.interval:
-            return None
+    def is_regularized(self, step: int) -> bool:
+        """Tell whether the discriminator's step `step` comes with `regularizer`."""
+        return self.r1_gamma > 0 and step % self.interval == 0
+
+    def regularizer(self, real: Tensor, c: Tensor | None) -> Tensor:
+        """Return R1 scaled by gamma / 2 and the interval."""
         penalty = r1_penalty(self.judge, real, c).mean()
         return penalty * (self.r1_gamma / 2 * self.interval)
 

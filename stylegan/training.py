@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stylegan import parallel
+from stylegan.captured import Recorder
 from stylegan.critic import Critic
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError
 from stylegan.objective import path_lengths
@@ -67,6 +68,7 @@ class PriorTrainer:
         path_interval: int = 4,
         path_shrink: int = 2,  # its batch is this much smaller
         precision: str = "auto",
+        captured: bool = True,  # replay steps as CUDA graphs, where they can be recorded
         seed: int = 0,
     ) -> None:
         self.G, self.critic, self.images = generator, critic, images
@@ -87,6 +89,9 @@ class PriorTrainer:
         self.gen = stream(seed, "prior/latents", self.device)
         self.draws = parallel.share(self.gen)
         self.local_batch = self._local_batch()
+        alone = self.local_batch == batch and critic.augmentation is None
+        recorded = captured and alone and self.device.type == "cuda"
+        self.recorder = Recorder(self.device, [self.gen]) if recorded else None
 
     @property
     def images_seen(self) -> int:
@@ -96,12 +101,11 @@ class PriorTrainer:
     def step(self) -> PriorReport:
         """Update discriminator, generator and average once; raise DivergenceError on NaN."""
         start = time.perf_counter()
-        real, c = self._real()
-        fake = self._fake(c)
-        losses = {"D": self._step_discriminator(real, fake.detach(), c)}
-        losses["G"] = self._step_generator(fake, c)
-        if self.path_weight and self.step_count % self.path_interval == 0:
-            losses["path"] = self._step_path_length(c)
+        lazy = self.critic.is_regularized(self.step_count), self._is_path_step()
+        if self.recorder is None:
+            losses = self._play(*self._real())
+        else:
+            losses = self.recorder(lazy, self._play, *self._real())
         self._update_average()
         self.step_count += 1
         parallel.average(list(losses.values()))
@@ -113,6 +117,18 @@ class PriorTrainer:
         values |= self.critic.adapt(self.batch)
         seconds = time.perf_counter() - start
         return PriorReport(self.step_count, self.images_seen, values, seconds)
+
+    def _play(self, real: Tensor, c: Tensor | None) -> dict[str, Tensor]:
+        """Update both networks by a batch; return the losses, which may still be computed."""
+        fake = self._fake(c)
+        losses = {"D": self._step_discriminator(real, fake.detach(), c)}
+        losses["G"] = self._step_generator(fake, c)
+        if self._is_path_step():
+            losses["path"] = self._step_path_length(c)
+        return losses
+
+    def _is_path_step(self) -> bool:
+        return self.path_weight > 0 and self.step_count % self.path_interval == 0
 
     def check(self) -> None:
         """Raise DivergenceError if a weight is not finite; call it before a state is kept."""
@@ -139,7 +155,7 @@ class PriorTrainer:
             "opt_G": self.opt_G.state_dict(),
             "opt_D": self.opt_D.state_dict(),
             "critic": self.critic.state_dict(),
-            "path_mean": self.path_mean,
+            "path_mean": self.path_mean.clone(),
             "latents": self.gen.get_state(),
         }
 
@@ -151,13 +167,15 @@ class PriorTrainer:
                 "resume with the batch it had"
             )
         try:
-            for name in ("G", "G_ema", "opt_G", "opt_D", "critic"):
+            for name in ("G", "G_ema", "critic"):
                 getattr(self, name).load_state_dict(state[name])
+            for name in ("opt_G", "opt_D"):
+                _load_adam(getattr(self, name), state[name])
             self.critic.discriminator.load_state_dict(state["D"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"the checkpoint is of another network: {error}") from error
         self.step_count = state["step"]
-        self.path_mean = state["path_mean"].to(self.device)
+        self.path_mean.copy_(state["path_mean"])
         self.gen.set_state(state["latents"].cpu())
 
     def _local_batch(self) -> int:
@@ -214,9 +232,8 @@ class PriorTrainer:
         with autocast(self.device, self.dtype):
             loss = self.critic.discriminator_loss(real, fake, c)
         torch.autograd.backward(loss)
-        penalty = self.critic.regularizer(real, c, self.step_count)
-        if penalty is not None:
-            torch.autograd.backward(penalty)
+        if self.critic.is_regularized(self.step_count):
+            torch.autograd.backward(self.critic.regularizer(real, c))
         parallel.average_gradients(self.D.parameters())
         self.opt_D.step()
         self.D.requires_grad_(False)
@@ -240,7 +257,7 @@ class PriorTrainer:
             lengths = path_lengths(self.G, ws, self.draws)
         now = lengths.detach().mean()
         parallel.average([now])
-        self.path_mean = self.path_mean.lerp(now, 0.01)
+        self.path_mean.lerp_(now, 0.01)
         loss = (lengths - self.path_mean).square().mean()
         torch.autograd.backward(loss * self.path_weight * self.path_interval)
         parallel.average_gradients(self.G.parameters())
@@ -254,10 +271,8 @@ class PriorTrainer:
         if self.ema_rampup is not None:
             kimg = min(kimg, self.images_seen / 1000 * self.ema_rampup)
         beta = 0.5 ** (self.batch / max(kimg * 1000, 1e-8))
-        for ours, new in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
-            ours.lerp_(new, 1 - beta)
-        for kept, now in zip(self.G_ema.buffers(), self.G.buffers(), strict=True):
-            kept.copy_(now)
+        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - beta)
+        torch._foreach_copy_(list(self.G_ema.buffers()), list(self.G.buffers()))
 
 
 def _adam(
@@ -271,10 +286,21 @@ def _adam(
     groups = [
         {**group, "params": list(group["params"]), "lr": group["lr"] * lazy} for group in groups
     ]
-    fused = all(p.is_cuda for group in groups for p in group["params"])
+    cuda = all(p.is_cuda for group in groups for p in group["params"])
     return torch.optim.Adam(
-        groups, betas=(betas[0] ** lazy, betas[1] ** lazy), eps=1e-8, fused=fused or None
+        groups,
+        betas=(betas[0] ** lazy, betas[1] ** lazy),
+        eps=1e-8,
+        fused=cuda or None,
+        capturable=cuda,
     )
+
+
+def _load_adam(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
+    """Load the state, which may come from another device; how to run stays as it is here."""
+    here = {key: optimizer.param_groups[0][key] for key in ("fused", "capturable")}
+    groups = [{**group, **here} for group in state["param_groups"]]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 @functools.lru_cache(maxsize=2)

@@ -93,6 +93,11 @@ class TrainPriorJob(Job):
     )
     snapshot: float = opt(2.0, "Thousands of pictures between snapshots.", min=0)
     precision: str = opt("auto", "Number format.", choices=("auto", "float32", "bfloat16"))
+    captured: bool = opt(
+        True,
+        "On a CUDA card, replay the steps as graphs, which is faster; by one process and without "
+        "changed pictures.",
+    )
     resume: Path | None = opt(None, "Run directory to continue.")
 
     def __post_init__(self) -> None:
@@ -247,6 +252,7 @@ def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
         ema_rampup=0.05 if job.transfer is None else None,
         path_weight=job.path_weight,
         precision=job.precision,
+        captured=job.captured,
         seed=job.seed,
     )
 

@@ -53,7 +53,7 @@ def make_augmentation(target: float = -1.0, kimg: float = 0.04) -> Augmentation:
 
 
 def make_trainer(
-    augmentation: Augmentation | None = None, c_dim: int = 0, **kwargs: Any
+    augmentation: Augmentation | None = None, c_dim: int = 0, device: str = "cpu", **kwargs: Any
 ) -> PriorTrainer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -63,9 +63,9 @@ def make_trainer(
         generator = Generator(config)
         critic = DiscriminatorConfig(img_resolution=16, c_dim=c_dim, channels=CHANNELS)
         network = Discriminator(critic)
-    judge = Critic(network, r1_gamma=1.0, interval=2, augmentation=augmentation)
+    judge = Critic(network.to(device), r1_gamma=1.0, interval=2, augmentation=augmentation)
     options = {"batch": 4, "path_weight": 2.0, "path_interval": 2, "ema_kimg": 0.02, **kwargs}
-    return PriorTrainer(generator, judge, Pictures(c_dim), **options)
+    return PriorTrainer(generator.to(device), judge, Pictures(c_dim), **options)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
