@@ -6,6 +6,7 @@ start them. A graph starts them all at once, on the memory they were recorded on
 
 import collections
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,10 +30,10 @@ class Recorder:
 
     def __init__(self, device: torch.device, streams: Sequence[torch.Generator]) -> None:
         self._streams = streams
-        self._side = torch.cuda.Stream(device)
+        self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._calls: collections.Counter[Hashable] = collections.Counter()
         self._replays: dict[Hashable, Callable[[Sequence[Tensor | None]], Losses]] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None  # of memory, which the graphs share
 
     def __call__(
         self,
