@@ -24,7 +24,7 @@ def run(*command: str | Path) -> None:
 
 
 @pytest.mark.skipif(build.nvcc() is None, reason="needs nvcc, of the CUDA toolkit")
-@pytest.mark.parametrize("card", ["sm_80", "sm_90"])
+@pytest.mark.parametrize("card", ["sm_80", "sm_90", "sm_100"])
 def test_kernels_compile_with_nvcc(card, tmp_path):
     for source in KERNELS:
         run(build.nvcc(), "-c", "-std=c++17", f"-arch={card}", "-Werror", "all-warnings",
@@ -123,6 +123,16 @@ def test_bias_act_on_the_host_equals_the_plain_one(kernels, layout, dtype, shape
         torch.testing.assert_close(noted.sum(2), g.sum(1).flatten(1), rtol=1e-4, atol=1e-4)
 
 
+def resampled_on_the_host(kernels, x: Tensor, f: Tensor, want: Tensor, layout, *, up, down,
+                          padding, flip, gain) -> Tensor:  # fmt: skip
+    """Return what the kernel makes of `x`, in the shape of `want`."""
+    y = torch.full(want.shape, torch.nan).to(x.dtype).contiguous(memory_format=LAYOUTS[layout])
+    call(kernels.fewshot_smis_upfirdn2d, x, f, y, *x.shape, *want.shape[2:], *f.shape, *up, *down,
+         padding[0], padding[2], flip, gain, STORAGE[x.dtype], layout == "channels_last",
+         x.data_ptr() % 16 == y.data_ptr() % 16 == 0)  # fmt: skip
+    return y
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", STORAGE)
 @pytest.mark.parametrize(
@@ -139,9 +149,40 @@ def test_upfirdn2d_on_the_host_equals_the_plain_one(
     torch.manual_seed(0)
     x = pictures((2, channels, 9, 11), dtype, layout)
     f = setup_filter(torch.rand(3, 4))
-    want = upfirdn2d(x.float(), f, up=up, down=down, padding=padding, flip_filter=flip, gain=1.7)
-    y = torch.full(want.shape, torch.nan).to(dtype).contiguous(memory_format=LAYOUTS[layout])
-    call(kernels.fewshot_smis_upfirdn2d, x, f, y, 2, channels, 9, 11, *want.shape[2:], *f.shape,
-         *up, *down, padding[0], padding[2], flip, 1.7, STORAGE[dtype],
-         layout == "channels_last", x.data_ptr() % 16 == y.data_ptr() % 16 == 0)  # fmt: skip
-    close(y, want, dtype)
+    case = {"up": up, "down": down, "padding": padding, "gain": 1.7}
+    want = upfirdn2d(x.float(), f, **case, flip_filter=flip)
+    close(resampled_on_the_host(kernels, x, f, want, layout, **case, flip=flip), want, dtype)
+
+
+TILED = [  # (up, down, taps): both axes of a 4x4 filter, rows and columns of the longer ones
+    (up, down, taps)
+    for up, down, n in [(1, 1, 4), (2, 1, 4), (1, 2, 4), (2, 1, 12), (1, 2, 12), (4, 1, 24),
+                        (1, 4, 24)]
+    for taps in ([(4, 4)] if n == 4 else [(1, n), (n, 1)])
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("up", "down", "taps"), TILED)
+def test_tiles_on_the_host_equal_the_plain_one(kernels, layout, up, down, taps, monkeypatch):
+    monkeypatch.setattr(sys.modules["stylegan.ops.upfirdn2d"], "uses_native", lambda x: False)
+    torch.manual_seed(0)
+    f = torch.randn(taps) / sum(taps)
+    along = [n > 1 for n in reversed(taps)]  # x, y
+    scales = [tuple(factor if on else 1 for on in along) for factor in (up, down)]
+    wide = max(taps)
+    for shape, padding in [
+        ((2, 8, 37, 41), (wide - 1, wide // 2, wide // 2, wide - 1)),  # insides and all borders
+        ((1, 3, 30, 29), (-3, 2, 1, -2)),  # crops
+        ((1, 16, 34, 48), (-2, -1, -5, -3)),
+        ((3, 8, 1, 1), (wide, wide + 1, wide + 2, wide)),
+        ((1, 5, 32, 32), (2 * wide, 0, 5, 4)),  # outputs that see no pixel
+        ((2, 4, 32, 64), (4, 4, 4, 4)),  # rows that may be stored in packs
+    ]:
+        for dtype in STORAGE:
+            x, flip = pictures(shape, dtype, layout), dtype == torch.float16
+            around = tuple(p if along[k // 2] else min(p, 1) for k, p in enumerate(padding))
+            case = {"up": scales[0], "down": scales[1], "padding": around, "gain": 1.7}
+            want = upfirdn2d(x.float(), f, **case, flip_filter=flip)
+            got = resampled_on_the_host(kernels, x, f, want, layout, **case, flip=flip)
+            close(got, want, dtype)

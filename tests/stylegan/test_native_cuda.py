@@ -103,14 +103,20 @@ def test_bias_act(agree, dtype, layout, second, shape):
         ((1, 3, 3, 1), 1, 2, (1, 1, 1, 1), True),
         ((1, 3, 3, 1), 1, 1, (-1, 2, 3, -2), False),
         ((1, 2, 3), (3, 2), (2, 3), (4, 0, 1, 3), True),
+        ((1, 3, 3, 1), 2, 1, (1, 2, -3, 4), False),
+        ((1, 2, 5, 1), 1, 2, (-2, 5, 2, -1), False),
         ((1, 2, 3, 4, 5, 4, 3, 2, 1, 1), 2, 1, (5, 4, 5, 4), False),
+        (range(1, 13), 2, 1, (6, 5, 7, -3), False),
+        (range(1, 13), 1, 2, (5, 4, -2, 6), True),
+        (range(1, 25), 4, 1, (13, 10, 12, 11), True),
+        (range(1, 25), 1, 4, (11, 10, 10, 13), False),
         ((1,), 1, 2, 0, False),
     ],
 )
 def test_upfirdn2d(agree, dtype, layout, channels, taps, up, down, padding, flip):
     torch.manual_seed(0)
-    f = setup_filter(taps).cuda()
-    x = pictures((2, channels, 19, 23), dtype, layout)
+    f = setup_filter(list(taps)).cuda()
+    x = pictures((2, channels, 35, 44), dtype, layout)
 
     def run(x: Tensor) -> Tensor:
         return upfirdn2d(x, f, up=up, down=down, padding=padding, flip_filter=flip, gain=1.7)

@@ -17,10 +17,25 @@
 
 namespace fewshot_smis {
 
+// Items (x, y, z), x the nearest; of height and depth at most kMaxGrid, the bound of a launch.
+struct Grid {
+  int width, height, depth;
+};
+constexpr int64_t kMaxGrid = 65535;
+
 #ifdef FEWSHOT_SMIS_ON_HOST
 template <typename Item>
 int over_items(int64_t count, cudaStream_t, Item item) {
   for (int64_t i = 0; i < count; ++i) item(i);
+  return 0;
+}
+template <typename Item>
+int over_grid(Grid grid, cudaStream_t, Item item) {
+  for (int z = 0; z < grid.depth; ++z) {
+    for (int y = 0; y < grid.height; ++y) {
+      for (int x = 0; x < grid.width; ++x) item(x, y, z);
+    }
+  }
   return 0;
 }
 #else
@@ -37,6 +52,23 @@ int over_items(int64_t count, cudaStream_t stream, Item item) {
   run_items<<<unsigned((count + 255) / 256), 256, 0, stream>>>(count, item);
   return cudaGetLastError();
 }
+
+template <typename Item>
+__global__ void __launch_bounds__(256) run_grid(Grid grid, Item item) {
+  const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+  if (x < grid.width && y < grid.height) item(x, y, int(blockIdx.z));
+}
+
+// Blocks are as wide as a row fills, and else have several rows.
+template <typename Item>
+int over_grid(Grid grid, cudaStream_t stream, Item item) {
+  unsigned wide = 32;
+  while (wide < 256 && int(wide) < grid.width) wide *= 2;
+  const unsigned high = 256 / wide;
+  const dim3 blocks((grid.width + wide - 1) / wide, (grid.height + high - 1) / high, grid.depth);
+  run_grid<<<blocks, dim3(wide, high), 0, stream>>>(grid, item);
+  return cudaGetLastError();
+}
 #endif
 
 ITEM float widen(float v) { return v; }
@@ -45,6 +77,11 @@ ITEM float widen(__nv_bfloat16 v) { return __bfloat162float(v); }
 ITEM void narrow(float& out, float v) { out = v; }
 ITEM void narrow(__half& out, float v) { out = __float2half_rn(v); }
 ITEM void narrow(__nv_bfloat16& out, float v) { out = __float2bfloat16_rn(v); }
+
+template <int W>
+struct Width {
+  static constexpr int value = W;
+};
 
 // W neighbouring values, moved at once.
 template <typename T, int W>
@@ -60,10 +97,25 @@ ITEM void store(T* p, const Pack<T, W>& pack) {
   *reinterpret_cast<Pack<T, W>*>(p) = pack;
 }
 
-template <int W>
-struct Width {
-  static constexpr int value = W;
-};
+// The same of what nothing writes meanwhile, so that it may come before earlier stores.
+#ifdef FEWSHOT_SMIS_ON_HOST
+template <int W, typename T>
+ITEM Pack<T, W> fetch(const T* p) {
+  return load<W>(p);
+}
+#else
+ITEM unsigned short word(Width<2>, const void* p) {
+  return __ldg(static_cast<const unsigned short*>(p));
+}
+ITEM unsigned word(Width<4>, const void* p) { return __ldg(static_cast<const unsigned*>(p)); }
+ITEM uint2 word(Width<8>, const void* p) { return __ldg(static_cast<const uint2*>(p)); }
+ITEM uint4 word(Width<16>, const void* p) { return __ldg(static_cast<const uint4*>(p)); }
+template <int W, typename T>
+ITEM Pack<T, W> fetch(const T* p) {
+  const auto raw = word(Width<sizeof(T) * W>{}, p);
+  return reinterpret_cast<const Pack<T, W>&>(raw);
+}
+#endif
 
 enum Storage { kFloat32, kFloat16, kBFloat16 };
 
