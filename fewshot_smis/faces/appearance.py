@@ -19,10 +19,12 @@ _TONGUE = linear(np.array([0.62, 0.32, 0.31]))
 _GUMS = linear(np.array([0.34, 0.12, 0.12]))
 
 
-def mesh_albedo(surface: Surface, regions: Regions, traits: Traits, identity: Identity) -> Array:
-    """Return the linear albedo [P,3] of every mesh pixel."""
+def mesh_albedo(
+    surface: Surface, regions: Regions, traits: Traits, identity: Identity, lines: Array
+) -> Array:
+    """Return the linear albedo [P,3] of every mesh pixel; `lines` [P] is `face_lines`."""
     rest, group, cloth, eye = surface.rest, surface.group, regions.cloth, surface.eye
-    color = skin_albedo(surface, regions, traits, identity)
+    color = skin_albedo(surface, regions, traits, identity, lines)
     color[eye] = eyeball_albedo(rest[eye], group[eye], traits.eyes, traits.offset)
     color[(group == TEETH_UPPER) | (group == TEETH_LOWER)] = _TEETH
     color[group == TONGUE] = _TONGUE

@@ -6,6 +6,7 @@ import numpy as np
 
 from fewshot_smis.data.alignment import face_frame
 from fewshot_smis.faces.geometry import Array, load_geometry
+from fewshot_smis.faces.raster import compiled
 from fewshot_smis.faces.traits import Pose, View
 
 
@@ -27,9 +28,33 @@ class Camera(NamedTuple):
 
     def project(self, placed: Array) -> Array:
         """Return pixels x, y and depth [...,3] float32 of `placed` points [...,3]."""
-        plane = (_perspective(placed, self.distance) - self.center) @ self.basis.T
-        pixels = plane + self.width / 2 + self.shift
-        return np.concatenate([pixels, placed[..., 2:3]], -1).astype(np.float32)
+        flat, middle = placed.reshape(-1, 3), self.width / 2 + self.shift
+        pixels = np.empty(flat.shape, np.float32)
+        compiled(fill_pixels)(flat, self.distance, self.center, self.basis, middle, pixels)
+        return pixels.reshape(placed.shape)
+
+
+def fill_placed(points: Array, rotation: Array, pivot: Array, share: Array, out: Array) -> None:
+    """Write `points` turned by their `share` of `rotation`; all but the matrices are [N,.]."""
+    for n in range(points.shape[0]):
+        x, y, z = points[n, 0] - pivot[0], points[n, 1] - pivot[1], points[n, 2] - pivot[2]
+        rest = np.float32(1) - share[n]
+        for k, still in enumerate((x, y, z)):
+            turned = rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z
+            out[n, k] = turned * share[n] + still * rest
+
+
+def fill_pixels(
+    placed: Array, distance: float, center: Array, basis: Array, middle: Array, out: Array
+) -> None:
+    """Write pixels x, y and depth of `placed` [N,3]; `Camera.project` says what they are."""
+    for n in range(placed.shape[0]):
+        nearness = distance / (distance - placed[n, 2])
+        x = placed[n, 0] * nearness - center[0]
+        y = -placed[n, 1] * nearness - center[1]
+        out[n, 0] = basis[0, 0] * x + basis[0, 1] * y + middle[0]
+        out[n, 1] = basis[1, 0] * x + basis[1, 1] * y + middle[1]
+        out[n, 2] = placed[n, 2]
 
 
 def rotation_matrix(pose: Pose) -> Array:
@@ -43,10 +68,10 @@ def rotation_matrix(pose: Pose) -> Array:
 
 
 def _place(points: Array, rotation: Array, pivot: Array) -> Array:
-    rest = points - pivot
-    share = np.clip((points[..., 1:2] - 5.0) / 1.1, 0.25, 1)
-    turned: Array = rest @ rotation.T * share + rest * (1 - share)
-    return turned
+    share = np.clip((points[..., 1].ravel() - 5.0) / 1.1, 0.25, 1)
+    placed = np.empty((len(share), 3))
+    compiled(fill_placed)(points.reshape(-1, 3), rotation, pivot, share, placed)
+    return placed.reshape(points.shape)
 
 
 def _perspective(placed: Array, distance: float) -> Array:
@@ -63,7 +88,7 @@ def frame_portrait(verts: Array, view: View, width: int, *, jitter: bool = True)
     marks = load_geometry().landmarks
     rotation = rotation_matrix(view.pose)
     pivot = np.array([0, verts[marks[30], 1], 0.55])
-    points = _perspective(_place(verts, rotation, pivot)[marks], view.distance)
+    points = _perspective(_place(verts[marks], rotation, pivot), view.distance)
     frame = face_frame(points)
     basis = frame.axes * width / (2 * frame.half)
     return Camera(

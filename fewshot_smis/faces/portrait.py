@@ -30,7 +30,7 @@ from fewshot_smis.faces.lighting import (
 )
 from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
 from fewshot_smis.faces.scene import Scene
-from fewshot_smis.faces.skin import skin_relief
+from fewshot_smis.faces.skin import face_lines, skin_relief
 from fewshot_smis.faces.surface import visible_surface
 from fewshot_smis.faces.traits import Pose, sample_traits
 from stylegan.errors import ConfigError
@@ -57,10 +57,11 @@ def _draw_mesh(scene: Scene, identity: Identity, field: Array) -> tuple[Canvas, 
     verts = dress(scene.verts, geo.verts, scene.normals, traits)
     placed = camera.place(verts)
     coverage = draw_triangles(camera.project(placed), geo.tris, depth)
-    surface = visible_surface(verts, camera, coverage)
+    surface = visible_surface(verts, placed, camera.rotation, coverage)
     regions = mesh_regions(surface, traits, field)
-    albedo = mesh_albedo(surface, regions, traits, identity)
-    relief = skin_relief(surface, regions, traits, identity)
+    lines = face_lines(surface, traits, identity)
+    albedo = mesh_albedo(surface, regions, traits, identity, lines)
+    relief = skin_relief(surface, regions, traits, identity, lines)
     normal = emboss(surface.normal, relief, surface.hit, camera.scale)
     surface = surface._replace(normal=normal)
     shadow = cast_shadow(placed, geo.tris, traits.light)
@@ -169,5 +170,5 @@ def render_face(
     draw_earrings(canvas, verts, traits, camera)
     _draw_over(canvas, rng, scene, mesh, field)
     img = _develop(canvas.img, rng, supersample)
-    marks = camera.project(camera.place(verts))[landmark_vertices()][:, :2] / supersample
+    marks = camera.project(camera.place(verts[landmark_vertices()]))[:, :2] / supersample
     return Portrait(img, majority(canvas.label, supersample), marks, describe(identity, traits))

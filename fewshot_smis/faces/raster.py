@@ -48,7 +48,9 @@ def compiled(kernel: Callable[..., Any], *, fastmath: bool = True) -> Callable[.
             "drawing synthetic faces needs numba, which is not installed; "
             "run: pip install fewshot-smis[synth]"
         ) from error
-    fast: Callable[..., Any] = numba.njit(cache=True, fastmath=fastmath)(kernel)
+    fast: Callable[..., Any] = numba.njit(cache=True, fastmath=fastmath, error_model="numpy")(
+        kernel
+    )
     return fast
 
 

@@ -56,7 +56,7 @@ def _complexion(surface: Surface, traits: Traits) -> list[Layer]:
     return layers
 
 
-def _lines(surface: Surface, traits: Traits, identity: Identity) -> Array:
+def face_lines(surface: Surface, traits: Traits, identity: Identity) -> Array:
     """Return the amount [P] of the lines of the face: folds beside the mouth, wrinkles, crease."""
     x, y, z = surface.rest.T
     side, age = np.abs(x), identity.age
@@ -79,31 +79,47 @@ def _lines(surface: Surface, traits: Traits, identity: Identity) -> Array:
     return (lines + 0.55 * traits.eyes.crease * crease) * surface.body
 
 
-def skin_relief(surface: Surface, regions: Regions, traits: Traits, identity: Identity) -> Array:
-    """Return how far pores, lines, brows and lip grooves stand out of the skin, [P] in dm."""
+def _grooves(surface: Surface, traits: Traits) -> Array:
+    """Return the grooves of the lips, [P] in 0..1; 0 elsewhere."""
+    grooves, lips = np.zeros(len(surface.lips), np.float32), surface.lips > 0
+    grooves[lips] = value_noise(surface.rest[lips] * np.array([70, 10, 10]) + traits.offset)
+    return grooves
+
+
+def skin_relief(
+    surface: Surface, regions: Regions, traits: Traits, identity: Identity, lines: Array
+) -> Array:
+    """Return how far pores, lines, brows and lip grooves stand out of the skin, [P] in dm.
+
+    `lines` [P] is `face_lines`.
+    """
     rest, offset = surface.rest, traits.offset
     pores = value_noise(rest * 55 + offset) + 0.6 * value_noise(rest * 24 + offset)
-    height = (0.0011 + 0.0009 * identity.age) * pores - 0.010 * _lines(surface, traits, identity)
-    grooves = value_noise(rest * np.array([70, 10, 10]) + offset)
-    height = height + 0.002 * surface.lips * grooves + 0.004 * regions.brow
+    height = (0.0011 + 0.0009 * identity.age) * pores - 0.010 * lines
+    height = height + 0.002 * surface.lips * _grooves(surface, traits) + 0.004 * regions.brow
     height = height + 0.015 * np.sqrt(regions.necklace)
     bare: Array = height * (surface.body & ~regions.cloth)
     return bare
 
 
-def skin_albedo(surface: Surface, regions: Regions, traits: Traits, identity: Identity) -> Array:
-    """Return the linear albedo [P,3] of skin, lips, brows, shaved beard and painted scalp."""
+def skin_albedo(
+    surface: Surface, regions: Regions, traits: Traits, identity: Identity, lines: Array
+) -> Array:
+    """Return the linear albedo [P,3] of skin, lips, brows, shaved beard and painted scalp.
+
+    `lines` [P] is `face_lines`.
+    """
     x, y, _ = surface.rest.T
     side, skin, hair = np.abs(x), traits.skin, traits.hair
     tone = linear(skin.tone)
     lips = smoothstep(0.2, 0.75, surface.lips)
-    grooves = value_noise(surface.rest * np.array([70, 10, 10]) + traits.offset) - 0.5
+    grooves = _grooves(surface, traits) - 0.5
     hollow = np.exp(_spot(side, 0.28, 0.13) + _spot(y, 7.19, 0.055))
     scalp = regions.scalp * {"bald": 0.6, "buzz": 0.75}.get(hair.style, 1.0)
     beard = linear(hair.color * 0.7 + skin.tone * 0.1)
     layers = [
         *_complexion(surface, traits),
-        (_lines(surface, traits, identity), _SHADE),
+        (lines, _SHADE),
         (surface.lids * (0.12 + 0.75 * skin.makeup**2), _EYE_SHADOW),
         (hollow * (0.10 + 0.20 * identity.age), _EYE_SHADOW),
         (lips, _towards(tone, linear(skin.lips))),

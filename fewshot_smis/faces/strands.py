@@ -52,16 +52,19 @@ class Growth(NamedTuple):
 def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals: Array) -> None:
     """Write the strands' points and outward normals [S,K,3]; `grow` says what they hold."""
     count = points.shape[1]
+    cx, cy, cz = center[0], center[1], center[2]
+    rx, ry, rz = radius[0], radius[1], radius[2]
+    steep = np.tan(g.window.max()) + 1e-6
     for s in range(points.shape[0]):
         x, y, z = g.root[s, 0], g.root[s, 1], g.root[s, 2]
         dx, dy, dz = g.flow[s, 0], g.flow[s, 1], g.flow[s, 2]
         step = g.length[s] / (count - 1)
-        bx, bz = (x - center[0]) / radius[0], (z - center[2]) / radius[2]
-        by = max((y - center[1]) / radius[1], 0.0)
+        bx, bz = (x - cx) / rx, (z - cz) / rz
+        by = max((y - cy) / ry, 0.0)
         start = np.sqrt(bx * bx + by * by + bz * bz) + 1e-6
         travel = 0.0
         for k in range(count):
-            nx, ny, nz = bx / radius[0], by / radius[1], bz / radius[2]
+            nx, ny, nz = bx / rx, by / ry, bz / rz
             size = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-6
             nx, ny, nz = nx / size, ny / size, nz / size
             wide = g.curl * min(1.0, travel * 3.0)
@@ -100,32 +103,33 @@ def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals:
             px, pz = x, z
             x, y, z = x + dx * advance, y + dy * advance, z + dz * advance
             travel += advance
-            # keep off the face: turn about the vertical axis
-            if g.free[s] < 0.5 and y < g.window_top:
-                bx, bz = (x - center[0]) / radius[0], (z - center[2]) / radius[2]
+            # keep off the face: turn about the vertical axis, where the azimuth may be too small
+            bx, bz = (x - cx) / rx, (z - cz) / rz
+            aside = bx * g.side[s]
+            if g.free[s] < 0.5 and y < g.window_top and aside < max(steep * bz, 0.0):
                 height = (g.window_top - y) / (g.window_top - g.window_bottom)
                 place = min(height, 0.999) * (WINDOW_STEPS - 1)
                 cell = int(place)
                 share = place - cell
                 least = g.window[cell] * (1 - share) + g.window[cell + 1] * share
-                azimuth = np.arctan2(bx * g.side[s], bz)
+                azimuth = np.arctan2(aside, bz)
                 if -1.6 < azimuth < least:
                     azimuth += 0.8 * (least - azimuth)
                     far = np.sqrt(bx * bx + bz * bz)
-                    x = center[0] + g.side[s] * np.sin(azimuth) * far * radius[0]
-                    z = center[2] + np.cos(azimuth) * far * radius[2]
+                    x = cx + g.side[s] * np.sin(azimuth) * far * rx
+                    z = cz + np.cos(azimuth) * far * rz
                     dx, dz = 0.6 * dx + 0.4 * (x - px) / step, 0.6 * dz + 0.4 * (z - pz) / step
             # settle on the shell
-            bx, bz = (x - center[0]) / radius[0], (z - center[2]) / radius[2]
-            by = max((y - center[1]) / radius[1], 0.0)
+            bx, bz = (x - cx) / rx, (z - cz) / rz
+            by = max((y - cy) / ry, 0.0)
             far = np.sqrt(bx * bx + by * by + bz * bz) + 1e-6
             rise = min(1.0, travel / g.settle[s])
             rise = rise * rise * (3 - 2 * rise)
             fit = 1 + g.stick * ((start + (g.shell[s] - start) * rise) / far - 1)
             bx, by, bz = bx * fit, by * fit, bz * fit
-            x, z = center[0] + bx * radius[0], center[2] + bz * radius[2]
+            x, z = cx + bx * rx, cz + bz * rz
             if by > 0.0:
-                y = center[1] + by * radius[1]
+                y = cy + by * ry
 
 
 def grow(growth: Growth, skull: Skull, count: int) -> tuple[Array, Array]:
@@ -253,27 +257,38 @@ def fill_soft(
     cover: Array,
 ) -> None:
     """Blend poly-lines over the picture; `draw_soft` says what the arrays hold."""
-    width = depth.shape[0]
+    last = depth.shape[0] - 1
     count = lines.shape[1]
     for s in range(lines.shape[0]):
         r = radius[s]
         thin = min(1.0, 2 * r)
         reach = max(0.0, r - 0.5)
         for k in range(count - 1):
-            if alpha[s, k] <= 0.0 and alpha[s, k + 1] <= 0.0:
-                continue
             x0, y0, z0 = lines[s, k, 0], lines[s, k, 1], lines[s, k, 2]
             dx, dy, dz = lines[s, k + 1, 0] - x0, lines[s, k + 1, 1] - y0, lines[s, k + 1, 2] - z0
+            a0, a1 = alpha[s, k], alpha[s, k + 1]
             stamps = int(max(abs(dx), abs(dy)) / (0.8 + reach)) + 1
             for j in range(stamps):
                 t = j / stamps
-                column, row = x0 + t * dx, y0 + t * dy
+                column, row, z = x0 + t * dx, y0 + t * dy, z0 + t * dz + bias
                 left, right = int(np.floor(column - reach)), int(np.floor(column + reach))
                 top, bottom = int(np.floor(row - reach)), int(np.floor(row + reach))
-                z = z0 + t * dz + bias
-                a = (alpha[s, k] * (1 - t) + alpha[s, k + 1] * t) * thin
-                for y in range(max(0, top), min(width - 1, bottom) + 1):
-                    for x in range(max(0, left), min(width - 1, right) + 1):
+                left, right = max(left, 0), min(right, last)
+                top, bottom = max(top, 0), min(bottom, last)
+                # most hair is hidden by other hair, and a small stamp is no more than its corners
+                if (
+                    left > right
+                    or top > bottom
+                    or (
+                        reach < 0.5
+                        and z < min(depth[top, left], depth[top, right])
+                        and z < min(depth[bottom, left], depth[bottom, right])
+                    )
+                ):
+                    continue
+                a = (a0 * (1 - t) + a1 * t) * thin
+                for y in range(top, bottom + 1):
+                    for x in range(left, right + 1):
                         if z < depth[y, x]:
                             continue
                         if a > 0.55:

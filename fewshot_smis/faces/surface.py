@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fewshot_smis.faces.camera import Camera
 from fewshot_smis.faces.geometry import (
     BODY,
     EYE_LEFT,
@@ -46,7 +45,7 @@ class Surface(NamedTuple):
 def fill_mixed(field: Array, corners: Array, weights: Array, out: Array) -> None:
     """Write the barycentric mean of `field` [V,k] at each pixel; see `Surface.at`."""
     for p in range(out.shape[0]):
-        a, b, c = corners[p]
+        a, b, c = corners[p, 0], corners[p, 1], corners[p, 2]
         for k in range(out.shape[1]):
             value = weights[p, 0] * field[a, k] + weights[p, 1] * field[b, k]
             out[p, k] = value + weights[p, 2] * field[c, k]
@@ -59,28 +58,39 @@ def _interpolate(field: Array, corners: Array, weights: Array) -> Array:
     return out.reshape(len(corners), *field.shape[1:])
 
 
-def _texture(mask: Array, uv: Array) -> Array:
-    """Read `mask` [S,S] uint8 at `uv` [P,2], nearest texel, as 0..1."""
-    side = mask.shape[0]
+def _texels(uv: Array, side: int) -> Array:
+    """Return which texel of a mask [side,side], counted in reading order, `uv` [P,2] lies in."""
     row = np.clip((1 - uv[:, 1]) * side, 0, side - 1).astype(int)
     column = np.clip(uv[:, 0] * side, 0, side - 1).astype(int)
-    value: Array = mask[row, column] * np.float32(1 / 255)
-    return value
+    texels: Array = row * side + column
+    return texels
 
 
-def visible_surface(verts: Array, camera: Camera, coverage: Coverage) -> Surface:
-    """Interpolate the posed mesh `verts` [V,3] over what `coverage` says is visible."""
+def visible_surface(verts: Array, placed: Array, rotation: Array, coverage: Coverage) -> Surface:
+    """Interpolate a mesh over what `coverage` says is visible.
+
+    Args:
+        verts: [V,3] float32, the head in model space.
+        placed: [V,3], the same as `Camera.place` poses it.
+        rotation: [3,3], of the head.
+        coverage: of the placed mesh.
+    """
     geo = load_geometry()
     hit = coverage.tri >= 0
     tri, weights = coverage.tri[hit], coverage.weights[hit]
     corners, group = geo.tris[tri], geo.groups[tri]
-    normals = vertex_normals(verts, geo.tris) @ camera.rotation.T
-    table = np.concatenate([normals, camera.place(verts), geo.verts], 1)
+    normals = vertex_normals(verts, geo.tris) @ rotation.T
+    table = np.concatenate([normals, placed, geo.verts], 1)
     normal, place, rest = np.split(_interpolate(table, corners, weights), 3, axis=1)
     normal = unit(normal)
     normal[normal[:, 2] < 0] *= -1
     uv = _interpolate(geo.uv_table, geo.tri_uv[tri], weights)
+    texels = _texels(uv, len(geo.masks["lips"]))
     body = group == BODY
+    lips, mouth, ears, lids = (
+        geo.masks[name].ravel()[texels] * np.float32(1 / 255) * body
+        for name in ("lips", "inside_mouth", "ears", "eyelids")
+    )
     return Surface(
         hit=hit,
         corners=corners,
@@ -92,8 +102,8 @@ def visible_surface(verts: Array, camera: Camera, coverage: Coverage) -> Surface
         body=body,
         eye=(group == EYE_LEFT) | (group == EYE_RIGHT),
         left=rest[:, 0] > 0,
-        lips=_texture(geo.masks["lips"], uv) * body,
-        mouth=_texture(geo.masks["inside_mouth"], uv) * body,
-        ears=_texture(geo.masks["ears"], uv) * body,
-        lids=_texture(geo.masks["eyelids"], uv) * body,
+        lips=lips,
+        mouth=mouth,
+        ears=ears,
+        lids=lids,
     )

@@ -190,6 +190,28 @@ def test_soft_strands_blend_and_respect_depth():
     np.testing.assert_allclose(canvas.img[3, 3], 0.8, rtol=1e-6)
 
 
+@pytest.mark.parametrize("radius", [0.4, 0.8, 1.6])
+def test_soft_strands_show_in_each_pixel_that_nothing_hides(radius):
+    rng, canvas = np.random.default_rng(0), blank_canvas(9)
+    canvas.depth[:] = rng.uniform(0, 1, (9, 9))
+    lines = rng.uniform(-2, 11, (12, 2, 3)).astype(np.float32)
+    lines[..., 2] = rng.uniform(0, 1, (12, 2))
+    faint = np.full((12, 2), 0.5, np.float32)
+    white, widths = np.ones((12, 2, 3), np.float32), np.full(12, radius, np.float32)
+    slow, reach = np.zeros((9, 9)), max(0, radius - 0.5)
+    for start, stop in lines.astype(float):
+        stamps = int(np.abs(stop - start)[:2].max() / (0.8 + reach)) + 1
+        for x, y, z in start + (stop - start) * np.arange(stamps)[:, None] / stamps:
+            first, last = np.floor([y - reach, x - reach]), np.floor([y + reach, x + reach])
+            place = np.indices((9, 9)).transpose(1, 2, 0)
+            shown = ((place >= first) & (place <= last)).all(-1) & (z >= canvas.depth)
+            slow[shown] += (1 - slow[shown]) * 0.5 * min(1, 2 * radius)
+    cover = draw_soft(canvas, lines, white, faint, radius=widths)
+    assert 0 < (slow > 0).mean() < 1
+    np.testing.assert_allclose(cover, slow, atol=1e-6)
+    np.testing.assert_allclose(canvas.img[..., 1], slow, atol=1e-6)
+
+
 def test_thin_strands_become_fainter_and_thick_ones_wider():
     line = np.array([[[1.5, 3.5, 1.0], [6.5, 3.5, 1.0]]], np.float32)
     color, alpha = np.ones((1, 2, 3), np.float32), np.ones((1, 2), np.float32)

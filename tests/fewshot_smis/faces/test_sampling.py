@@ -96,3 +96,22 @@ def test_camera_depth_is_towards_the_camera_and_scale_is_pixels_a_decimetre():
     flat = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     a, b = camera.project(flat)
     assert np.hypot(*(b - a)[:2]) == pytest.approx(camera.scale, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_camera_turns_the_head_and_drags_the_neck_along(dtype):
+    identity, traits = someone(3, Pose(30.0, -8.0, 5.0))
+    camera = frame_portrait(identity.verts, traits.view, 64)
+    points = identity.verts[:20].reshape(4, 5, 3).astype(dtype)
+    share = np.clip((points[..., 1:2] - 5.0) / 1.1, 0.25, 1)
+    rest = points - camera.pivot
+    placed = camera.place(points)
+    np.testing.assert_allclose(
+        placed, rest @ camera.rotation.T * share + rest * (1 - share), atol=1e-12
+    )
+    near = camera.distance / (camera.distance - placed[..., 2:])
+    plane = (placed[..., :2] * near * [1, -1] - camera.center) @ camera.basis.T
+    pixels = camera.project(placed)
+    assert pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels[..., :2], plane + 32 + camera.shift, rtol=1e-6)
+    np.testing.assert_allclose(pixels[..., 2], placed[..., 2], rtol=1e-6)

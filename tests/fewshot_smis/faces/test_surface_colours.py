@@ -12,7 +12,7 @@ from fewshot_smis.faces.geometry import EYE_LEFT, EYE_RIGHT, load_geometry, vert
 from fewshot_smis.faces.identity import sample_identity
 from fewshot_smis.faces.labels import FaceClass, hair_field, mesh_regions
 from fewshot_smis.faces.raster import Canvas, draw_triangles
-from fewshot_smis.faces.skin import skin_albedo, skin_relief
+from fewshot_smis.faces.skin import face_lines, skin_albedo, skin_relief
 from fewshot_smis.faces.surface import visible_surface
 from fewshot_smis.faces.traits import Pose, linear, sample_traits
 
@@ -31,10 +31,9 @@ def surface(person):
     identity, traits = person
     camera = frame_portrait(identity.verts, traits.view, WIDTH, jitter=False)
     depth = np.full((WIDTH, WIDTH), -1e9, np.float32)
-    points = camera.project(camera.place(identity.verts))
-    return visible_surface(
-        identity.verts, camera, draw_triangles(points, load_geometry().tris, depth)
-    )
+    placed = camera.place(identity.verts)
+    coverage = draw_triangles(camera.project(placed), load_geometry().tris, depth)
+    return visible_surface(identity.verts, placed, camera.rotation, coverage)
 
 
 def regions_of(surface, traits):
@@ -53,7 +52,8 @@ def test_surface_interpolates_the_mesh(surface):
 def test_skin_scatters_about_its_tone_and_lips_have_their_colour(surface, person):
     identity, traits = person
     regions = regions_of(surface, traits)
-    albedo = skin_albedo(surface, regions, traits, identity)
+    lines = face_lines(surface, traits, identity)
+    albedo = skin_albedo(surface, regions, traits, identity, lines)
     forehead = (np.abs(surface.rest[:, 0]) < 0.3) & (np.abs(surface.rest[:, 1] - 7.65) < 0.08)
     assert albedo.dtype == np.float32
     np.testing.assert_allclose(albedo[forehead].mean(0), linear(traits.skin.tone), rtol=0.15)
@@ -68,12 +68,11 @@ def test_age_and_smiles_deepen_the_folds(surface, person):
     x, y, z = surface.rest.T
     fold = (np.abs(np.abs(x) - 0.175 - 0.5 * (6.9 - y)) < 0.01) & (np.abs(y - 6.8) < 0.04) & (z > 1)
     assert fold.any()
-    depth = [
-        skin_relief(surface, regions, traits, identity._replace(age=age, expression=units))[
-            fold
-        ].mean()
-        for age, units in ((0.0, {}), (0.0, {"mouthSmile": 0.9}), (1.0, {"mouthSmile": 0.9}))
-    ]
+    depth = []
+    for age, units in ((0.0, {}), (0.0, {"mouthSmile": 0.9}), (1.0, {"mouthSmile": 0.9})):
+        aged = identity._replace(age=age, expression=units)
+        lines = face_lines(surface, traits, aged)
+        depth.append(skin_relief(surface, regions, traits, aged, lines)[fold].mean())
     assert depth[0] > depth[1] > depth[2]
 
 
