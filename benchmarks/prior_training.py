@@ -24,6 +24,7 @@ from benchmarks.measure import (
 )
 from benchmarks.yardstick import plain
 from stylegan import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from stylegan.captured import WARM_UP
 from stylegan.critic import Critic
 from stylegan.seeding import stream
 from stylegan.training import PriorTrainer
@@ -74,9 +75,9 @@ def trainers(size: int, batch: int, device: torch.device) -> dict[str, PriorTrai
 
     def make(G: Generator, D: torch.nn.Module, precision: str) -> PriorTrainer:
         judge = Critic(D, r1_gamma=1.0)
-        return PriorTrainer(
-            G, judge, Noise(size), batch=batch, path_weight=2.0, precision=precision
-        )
+        captured = precision == "auto"
+        options = {"batch": batch, "path_weight": 2.0, "precision": precision}
+        return PriorTrainer(G, judge, Noise(size), captured=captured, **options)
 
     return {"ours": make(generator, network, "auto"), "yardstick": make(*slow, "float32")}
 
@@ -102,7 +103,9 @@ def measure(settings: Settings) -> Iterator[Figure]:
     for size in (8,) if settings.quick else (64, 128):
         both = trainers(size, batch, settings.device)
         for trainer in both.values():
-            trainer.step()  # kernels are chosen, memory is claimed
+            warm_up = steps * (WARM_UP + 1) + 1 if trainer.recorder else 1
+            for _ in range(warm_up):  # kernels are chosen, memory is claimed, graphs recorded
+                trainer.step()
             trainer.step_count = 0
         works = {name: round_of(trainer, steps) for name, trainer in both.items()}
         times = interleaved(works, settings, rounds=min(settings.rounds, 3), warm_up=False)
