@@ -131,11 +131,11 @@ PARTS: dict[str, Part] = {
     "kernels": ops.measure,
     "latency": latency,
     "inversion": inversion.measure,
-    "prior training": prior_training.measure,
     "encoder": encoder.measure,
     "discriminator": discriminator.measure,
     "labels": labels.measure,
     "memory": memory.measure,
+    "prior training": prior_training.measure,
     "profile": profile,
     "compiled": compiled,
 }
