@@ -1,6 +1,6 @@
 """All figures of a GPU in one command of under three minutes: printed, and saved after each part.
 
-    python -m benchmarks.gpu [--out FILE] [--seconds 150] [--quick]
+    python -m benchmarks.gpu [--out FILE] [--seconds 150] [--only PART ...] [--quick]
 
 A part that fails, or takes longer than it may, is reported, and the rest goes on. The last part
 compiles, which takes longest.
@@ -12,7 +12,7 @@ import signal
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -157,8 +157,8 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def run(settings: Settings, seconds: float, out: Path) -> None:
-    """Do all parts within `seconds`, kernels compiled before, and keep what they give."""
+def run(settings: Settings, seconds: float, out: Path, parts: Sequence[str] = ()) -> None:
+    """Do all parts, or those named, within `seconds`, and keep what they give."""
     content: dict[str, Any] = {
         "machine": machine(settings.device),
         "operators": diagnose(),
@@ -169,6 +169,8 @@ def run(settings: Settings, seconds: float, out: Path) -> None:
     print(content["operators"], flush=True)
     end = time.perf_counter() + seconds
     for name, part in PARTS.items():
+        if parts and name not in parts:
+            continue
         start = time.perf_counter()
         if start >= end:
             content["failures"][name] = "left out: no time was left"
@@ -194,10 +196,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu.json"))
     parser.add_argument("--seconds", type=float, default=150.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=(), metavar="PART")
     parser.add_argument("--quick", action="store_true", help="small shapes, to see that it works")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    run(Settings(args.device, args.rounds, args.quick), args.seconds, args.out)
+    run(Settings(args.device, args.rounds, args.quick), args.seconds, args.out, args.only)
 
 
 if __name__ == "__main__":

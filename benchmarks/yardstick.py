@@ -43,14 +43,17 @@ def plain_generator(generator: Generator) -> Generator:
 def upfirdn(
     x: Tensor, taps: Tensor, *, up: int = 1, down: int = 1, pad: tuple[int, int], gain: float = 1.0
 ) -> Tensor:
-    """Zeros between pixels, padding, a convolution of each channel, every `down`-th pixel."""
+    """Zeros between pixels, padding, convolutions of each channel, every `down`-th pixel."""
     n, c, h, w = x.shape
     if up > 1:
         x = F.pad(x.reshape(n, c, h, 1, w, 1), [0, up - 1, 0, 0, 0, up - 1])
         x = x.reshape(n, c, h * up, w * up)
     x = F.pad(x, [pad[0], pad[1], pad[0], pad[1]])
-    weight = (taps.flip([0, 1]) * gain)[None, None].repeat(c, 1, 1, 1)
-    return F.conv2d(x, weight, groups=c)[:, :, ::down, ::down]
+    kernels = [taps] if taps.ndim == 2 else [taps[None], taps[:, None]]
+    for kernel in kernels:
+        weight = (kernel.flip([0, 1]) * gain ** (1 / len(kernels)))[None, None]
+        x = F.conv2d(x, weight.repeat(c, 1, 1, 1), groups=c)
+    return x[:, :, ::down, ::down]
 
 
 def grouped_conv(

@@ -52,7 +52,7 @@ def filtered_lrelu(
     filters = [
         torch.ones(1, 1, device=x.device) if f is None else f for f in (up_filter, down_filter)
     ]
-    if x.device.type == "cpu" and uses_native(x) and all(map(native.takes_filter, filters)):
+    if uses_native(x) and native.takes_filtered_lrelu(x, filters, up, down):
         _check(x, b, filters, up, padding)
         return native.filtered_lrelu(
             x, b, (filters[0], filters[1]), up=up, down=down, padding=_borders(padding), gain=gain,

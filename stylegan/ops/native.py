@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 MAX_TAPS = 64  # of a filter, along each axis
+TILES = {(2, 12, 2, 12), (4, 24, 2, 12)}  # (up, taps, down, taps) of filtered_lrelu on a GPU
 
 
 def bias_act(
@@ -72,6 +73,15 @@ def upfirdn2d(
 ) -> Tensor:
     """Resample `x` [N, C, H, W] by taps `f` [n] or [h, w]; see `stylegan.ops.upfirdn2d`."""
     return torch.ops.fewshot_smis.upfirdn2d(x, f, *up, *down, *padding, flip_filter, gain)
+
+
+def takes_filtered_lrelu(x: Tensor, filters: Sequence[Tensor], up: int, down: int) -> bool:
+    """Tell whether `filtered_lrelu` takes the filters (up, down): on a GPU, those of StyleGAN3."""
+    if x.device.type == "cpu":
+        return all(map(takes_filter, filters))
+    learned = any(f.requires_grad for f in filters)
+    plan = (up, len(filters[0]), down, len(filters[1]))
+    return not learned and all(f.ndim == 1 for f in filters) and plan in TILES
 
 
 def filtered_lrelu(

@@ -133,17 +133,38 @@ def test_upfirdn2d_of_one_pixel_and_of_nothing(agree, dtype, layout):
 
 
 @each_format
-@pytest.mark.parametrize(("up", "down", "taps"), [(2, 2, 12), (4, 2, 12), (1, 1, 1), (2, 1, 6)])
-def test_filtered_lrelu(agree, dtype, layout, up, down, taps):
+@pytest.mark.parametrize(
+    ("up", "down", "taps"),
+    [(2, 2, (12, 12)), (4, 2, (24, 12)), (4, 2, (12, 12)), (1, 1, (1, 1)), (2, 1, (6, 6))],
+)
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize(("channels", "size"), [(16, (35, 51)), (3, (15, 70))])
+def test_filtered_lrelu(agree, dtype, layout, up, down, taps, second, channels, size):
     torch.manual_seed(0)
-    row = torch.hann_window(taps + 2, periodic=False)[1:-1] if taps > 1 else torch.ones(1)
-    f = (row / row.sum()).cuda()
-    x, b = pictures((2, 16, 15, 11), dtype, layout), rounded(16)
-    borders = [taps, taps - 1] * 2
+    filters = []
+    for n in taps:
+        row = torch.linspace(1, 2, n) * torch.hann_window(n + 2, periodic=False)[1:-1]
+        filters.append((row / row.sum()).cuda())
+    x, b = pictures((2, channels, *size), dtype, layout), rounded(channels)
+    borders = [taps[0], taps[0] - 1, taps[0] + 2, taps[0] - 4]
 
     def run(x: Tensor, b: Tensor) -> Tensor:
         return filtered_lrelu(
-            x, b=b, up_filter=f, down_filter=f, up=up, down=down, padding=borders, clamp=256
-        )
+            x, b=b, up_filter=filters[0], down_filter=filters[1], up=up, down=down,
+            padding=borders, clamp=256,
+        )  # fmt: skip
 
-    agree(run, [x, b], second=False)
+    agree(run, [x, b], second=second)
+
+
+@each_format
+def test_a_clamp_of_filtered_lrelu_lets_no_gradient_pass(agree, dtype, layout):
+    torch.manual_seed(0)
+    f = torch.ones(12, device="cuda") / 12
+    x = 4 * pictures((1, 8, 40, 33), dtype, layout)
+
+    def run(x: Tensor) -> Tensor:
+        return filtered_lrelu(x, up_filter=f, down_filter=f, up=2, down=2, padding=11, clamp=CLAMP)
+
+    assert float(run(x).abs().max()) <= CLAMP
+    agree(run, [x], second=False)

@@ -8,6 +8,7 @@
 #include "../tensors.h"
 #include "kernels.h"
 
+#include <array>
 #include <tuple>
 
 namespace fewshot_smis {
@@ -113,10 +114,73 @@ Tensor upfirdn2d(const Tensor& x, const Tensor& f, int64_t up_x, int64_t up_y, i
   return resample(along, f.unsqueeze(1), 1, up_y, 1, down_y, 0, 0, top, bottom, flip, 1.0);
 }
 
+// The tiles of filtered_lrelu: the slopes are noted where `noting`, and read where `linear`.
+Tensor in_tiles(const Tensor& x_, const std::optional<Tensor>& bias, Tensor& slopes,
+                const Tensor& up_filter, const Tensor& down_filter, int64_t up, int64_t down,
+                const std::array<int64_t, 4>& padding, const std::array<int64_t, 4>& inner,
+                bool flip, double gain, double slope, double clamp, bool linear, bool noting) {
+  const c10::cuda::CUDAGuard guard(x_.device());
+  TORCH_CHECK(up_filter.dim() == 1 && down_filter.dim() == 1,
+              "filtered_lrelu on CUDA: expected filters of one axis");
+  const bool last = channels_last(x_);
+  const Tensor x = dense(x_, last), b = given(bias);
+  const Tensor f_up = up_filter.to(x.device(), at::kFloat).contiguous();
+  const Tensor f_down = down_filter.to(x.device(), at::kFloat).contiguous();
+  const auto& [left, right, top, bottom] = padding;
+  const auto& [inner_left, inner_right, inner_top, inner_bottom] = inner;
+  const int64_t N = x.size(0), C = x.size(1), taps_up = f_up.size(0), taps_down = f_down.size(0);
+  const int64_t high_height = resampled(x.size(2), up, 1, top + bottom, taps_up);
+  const int64_t high_width = resampled(x.size(3), up, 1, left + right, taps_up);
+  const int64_t height = resampled(high_height, 1, down, inner_top + inner_bottom, taps_down);
+  const int64_t width = resampled(high_width, 1, down, inner_left + inner_right, taps_down);
+  if (linear) {
+    slopes = dense(slopes, last);
+  } else {
+    const auto bytes = x.options().dtype(at::kByte);
+    slopes = noting ? at::empty({N, C, high_height, high_width}, bytes.memory_format(layout(last)))
+                    : at::empty({0}, bytes.memory_format(std::nullopt));
+  }
+  Tensor y = at::empty({N, C, height, width}, x.options().memory_format(layout(last)));
+  if (y.numel() == 0) return y;
+  const bool noted = slopes.numel() > 0;
+  check(fewshot_smis_filtered_lrelu(
+      x.const_data_ptr(), floats(b), floats(f_up), floats(f_down), y.mutable_data_ptr(),
+      noted ? slopes.mutable_data_ptr<uint8_t>() : nullptr, N, C, x.size(2), x.size(3), high_height,
+      high_width, height, width, up, taps_up, down, taps_down, left, top, inner_left, inner_top,
+      flip, gain, slope, bound(clamp), linear, storage_of(x), last,
+      noted ? aligned(x, y, slopes) : aligned(x, y), c10::cuda::getCurrentCUDAStream()));
+  return y;
+}
+
+std::tuple<Tensor, Tensor> filtered_lrelu(const Tensor& x, const std::optional<Tensor>& bias,
+                                          const Tensor& up_filter, const Tensor& down_filter,
+                                          int64_t up, int64_t down, int64_t left, int64_t right,
+                                          int64_t top, int64_t bottom, double gain, double slope,
+                                          double clamp, bool want_slopes) {
+  Tensor slopes;
+  const Tensor y = in_tiles(x, bias, slopes, up_filter, down_filter, up, down,
+                            {left, right, top, bottom}, {0, 0, 0, 0}, false, gain, slope, clamp,
+                            false, want_slopes);
+  return {y, slopes};
+}
+
+Tensor filtered_slopes(const Tensor& x, const Tensor& slopes_, const Tensor& up_filter,
+                       const Tensor& down_filter, int64_t up, int64_t down, int64_t left,
+                       int64_t right, int64_t top, int64_t bottom, int64_t inner_left,
+                       int64_t inner_right, int64_t inner_top, int64_t inner_bottom, bool flip,
+                       double gain, double slope) {
+  Tensor slopes = slopes_;
+  return in_tiles(x, std::nullopt, slopes, up_filter, down_filter, up, down,
+                  {left, right, top, bottom}, {inner_left, inner_right, inner_top, inner_bottom},
+                  flip, gain, slope, -1.0, true, false);
+}
+
 TORCH_LIBRARY_IMPL(fewshot_smis, CUDA, m) {
   m.impl("bias_act", bias_act);
   m.impl("bias_act_backward", bias_act_backward);
   m.impl("upfirdn2d", upfirdn2d);
+  m.impl("filtered_lrelu", filtered_lrelu);
+  m.impl("filtered_slopes", filtered_slopes);
 }
 
 }  // namespace

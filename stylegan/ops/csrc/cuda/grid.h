@@ -10,6 +10,9 @@
 #include <cstdint>
 
 #ifdef FEWSHOT_SMIS_ON_HOST
+#include <limits>
+#include <memory>
+#include <vector>
 #define ITEM inline
 #else
 #define ITEM __device__ __forceinline__
@@ -35,6 +38,23 @@ int over_grid(Grid grid, cudaStream_t, Item item) {
     for (int y = 0; y < grid.height; ++y) {
       for (int x = 0; x < grid.width; ++x) item(x, y, z);
     }
+  }
+  return 0;
+}
+
+// The threads of a block, here one: first, first + step, ... are the items of each.
+struct Block {
+  static constexpr int first = 0, step = 1;
+  ITEM void wait() const {}
+};
+template <typename Item>
+int over_blocks(int64_t count, cudaStream_t, Item item) {
+  const float nothing = std::numeric_limits<float>::quiet_NaN();
+  for (int64_t i = 0; i < count; ++i) {
+    std::vector<float> memory(Item::kBytes / sizeof(float) + 4, nothing);
+    void* start = memory.data();
+    size_t room = memory.size() * sizeof(float);
+    item(Block{}, static_cast<float*>(std::align(16, Item::kBytes, start, room)), int(i));
   }
   return 0;
 }
@@ -67,6 +87,27 @@ int over_grid(Grid grid, cudaStream_t stream, Item item) {
   const unsigned high = 256 / wide;
   const dim3 blocks((grid.width + wide - 1) / wide, (grid.height + high - 1) / high, grid.depth);
   run_grid<<<blocks, dim3(wide, high), 0, stream>>>(grid, item);
+  return cudaGetLastError();
+}
+
+struct Block {
+  int first, step;
+  ITEM void wait() const { __syncthreads(); }
+};
+template <typename Item>
+__global__ void __launch_bounds__(Item::kThreads) run_blocks(Item item) {
+  extern __shared__ float4 memory[];
+  item(Block{int(threadIdx.x), Item::kThreads}, reinterpret_cast<float*>(memory), int(blockIdx.x));
+}
+
+// Blocks of kThreads that share kBytes, item(block, the shared memory, the block's number).
+template <typename Item>
+int over_blocks(int64_t count, cudaStream_t stream, Item item) {
+  if (count == 0) return 0;
+  const int error = cudaFuncSetAttribute(run_blocks<Item>,
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize, Item::kBytes);
+  if (error) return error;
+  run_blocks<<<unsigned(count), Item::kThreads, Item::kBytes, stream>>>(item);
   return cudaGetLastError();
 }
 #endif
