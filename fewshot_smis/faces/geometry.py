@@ -33,7 +33,7 @@ _FIELDS = (
 class BlendShape(NamedTuple):
     """A sparse displacement of the mesh."""
 
-    vertex: Array  # [n] ids
+    vertex: Array | slice  # [n] ids, or all
     delta: Array  # [n,3] float32, dm at weight 1
 
 
@@ -54,6 +54,12 @@ class Geometry:
     shapes: dict[str, BlendShape]
 
 
+def _ids(vertex: Array, count: int) -> Array | slice:
+    """Return the ids `vertex` [n] as what indexes fastest: a slice where they are all `count`."""
+    every = np.array_equal(vertex, np.arange(count))
+    return slice(None) if every else vertex.astype(np.intp)
+
+
 @functools.cache
 def load_geometry() -> Geometry:
     """Read the data pack that ships with the package, once per process."""
@@ -63,7 +69,9 @@ def load_geometry() -> Geometry:
     drawn = groups != HAIR_HELPER
     pointer, delta = data["bs_ptr"], data["bs_delta"].astype(np.float32)
     shapes = {
-        str(name): BlendShape(data["bs_idx"][start:stop], delta[start:stop])
+        str(name): BlendShape(
+            _ids(data["bs_idx"][start:stop], len(data["verts"])), delta[start:stop]
+        )
         for name, start, stop in zip(data["bs_names"], pointer[:-1], pointer[1:], strict=True)
     }
     return Geometry(
@@ -93,7 +101,9 @@ def add_shape(verts: Array, name: str, weight: float) -> None:
 
 def unit(vectors: Array) -> Array:
     """Scale `vectors` [...,3] to length one; zero stays zero."""
-    return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-9)
+    square = vectors * vectors
+    length = np.sqrt(square[..., 0] + square[..., 1] + square[..., 2])
+    return vectors / (length[..., None] + 1e-9)
 
 
 def smoothstep(start: float, stop: float, x: Any) -> Any:
@@ -104,10 +114,12 @@ def smoothstep(start: float, stop: float, x: Any) -> Any:
 
 def vertex_normals(verts: Array, tris: Array) -> Array:
     """Return unit normals [V,3] of `verts` [V,3], each the area-weighted mean over `tris` [T,3]."""
-    a, b, c = verts[tris[:, 0]], verts[tris[:, 1]], verts[tris[:, 2]]
-    facing = np.cross(b - a, c - a)
-    total = np.zeros_like(verts)
-    for corner in range(3):
+    planes, corners = np.ascontiguousarray(verts.T), np.ascontiguousarray(tris.T)
+    a, b, c = (planes.take(corner, 1) for corner in corners)
+    (x, y, z), (u, v, w) = b - a, c - a
+    facing = y * w - z * v, z * u - x * w, x * v - y * u
+    total = np.zeros_like(planes)
+    for corner in corners:
         for axis in range(3):
-            total[:, axis] += np.bincount(tris[:, corner], facing[:, axis], len(verts))
-    return unit(total)
+            total[axis] += np.bincount(corner, facing[axis], len(verts))
+    return unit(np.ascontiguousarray(total.T))

@@ -73,13 +73,13 @@ def scatter_roots(
     share = rng.dirichlet([1, 1, 1], count).astype(np.float32)
     value = (field[corners] * share).sum(1)
     kept = value > 0
-    corners, weight = corners[kept], share[kept][..., None]
-    return Roots(
-        (verts[corners] * weight).sum(1),
-        unit((normals[corners] * weight).sum(1)),
-        (geo.verts[corners] * weight).sum(1),
-        value[kept],
-    )
+    corners, weight = corners[kept].T, share[kept].T[..., None]
+
+    def blended(vectors: Array) -> Array:
+        a, b, c = (vectors.take(corner, 0) for corner in corners)
+        return a * weight[0] + b * weight[1] + c * weight[2]
+
+    return Roots(blended(verts), unit(blended(normals)), blended(geo.verts), value[kept])
 
 
 def fit_skull(verts: Array) -> Skull:

@@ -22,7 +22,7 @@ class ShadowMap(NamedTuple):
 
     axes: Array  # [3,3], rows: right, up, towards the light
     center: Array  # [3]
-    moments: Array  # [M,M,2] float32
+    moments: Array  # [2,M,M] float32
 
 
 def cast_shadow(placed: Array, tris: Array, light: Light) -> ShadowMap:
@@ -39,7 +39,7 @@ def cast_shadow(placed: Array, tris: Array, light: Light) -> ShadowMap:
     depth = np.full((_MAP_WIDTH, _MAP_WIDTH), -1.5, np.float32)
     draw_triangles(seen.astype(np.float32), tris, depth)
     radius = max(1, round(light.softness / _MAP_SPAN * _MAP_WIDTH))
-    moments = np.stack([box_blur(depth, radius), box_blur(depth * depth, radius)], -1)
+    moments = np.stack([box_blur(depth, radius), box_blur(depth * depth, radius)])
     return ShadowMap(axes, center, moments)
 
 
@@ -48,12 +48,16 @@ def reach_of_light(shadow: ShadowMap, place: Array) -> Array:
     seen = (place - shadow.center.astype(np.float32)) @ shadow.axes.T.astype(np.float32)
     spot = (seen[:, :2] / np.float32(_MAP_SPAN) + np.float32(0.5)) * _MAP_WIDTH - np.float32(0.5)
     spot = np.clip(spot, 0, _MAP_WIDTH - 1.01)
-    corner = spot.astype(np.int32)
-    (u, v), (x, y) = (spot - corner).T.astype(np.float32), corner.T
-    u, v, moments = u[:, None], v[:, None], shadow.moments
-    top = moments[y, x] * (1 - u) + moments[y, x + 1] * u
-    bottom = moments[y + 1, x] * (1 - u) + moments[y + 1, x + 1] * u
-    mean, square = (top * (1 - v) + bottom * v).T
+    x, y = np.floor(spot).T
+    u, v, first = spot[:, 0] - x, spot[:, 1] - y, (y * _MAP_WIDTH + x).astype(np.intp)
+
+    def blended(moment: Array) -> Array:
+        texels = moment.ravel()
+        top = texels[first] * (1 - u) + texels[first + 1] * u
+        below = first + _MAP_WIDTH
+        return top * (1 - v) + (texels[below] * (1 - u) + texels[below + 1] * u) * v
+
+    mean, square = map(blended, shadow.moments)
     behind = np.maximum(mean - seen[:, 2] - np.float32(0.03), 0)
     variance = np.maximum(square - mean * mean, np.float32(1e-3))
     bound = variance / (variance + behind * behind)

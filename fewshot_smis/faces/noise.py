@@ -19,31 +19,25 @@ def _lattice() -> Array:
 def fill_noise(points: Array, lattice: Array, out: Array) -> None:
     """Write the interpolated lattice values; `value_noise` says what the arrays hold."""
     for n in range(points.shape[0]):
-        x = np.floor(points[n, 0])
-        y = np.floor(points[n, 1])
-        z = np.floor(points[n, 2])
-        fx = points[n, 0] - x
-        fy = points[n, 1] - y
-        fz = points[n, 2] - z
+        px, py, pz = np.float32(points[n, 0]), np.float32(points[n, 1]), np.float32(points[n, 2])
+        x, y, z = np.floor(px), np.floor(py), np.floor(pz)
+        fx, fy, fz = px - x, py - y, pz - z
         fx = fx * fx * (3 - 2 * fx)
         fy = fy * fy * (3 - 2 * fy)
         fz = fz * fz * (3 - 2 * fz)
         total = 0.0
+        c0, c1 = int(z) & 31, (int(z) + 1) & 31
         for a in range(2):
             for b in range(2):
-                for c in range(2):
-                    total += (
-                        (fx if a else 1 - fx)
-                        * (fy if b else 1 - fy)
-                        * (fz if c else 1 - fz)
-                        * lattice[(int(x) + a) & 31, (int(y) + b) & 31, (int(z) + c) & 31]
-                    )
+                row = lattice[(int(x) + a) & 31, (int(y) + b) & 31]
+                along = row[c0] * (1 - fz) + row[c1] * fz
+                total += along * (fx if a else 1 - fx) * (fy if b else 1 - fy)
         out[n] = total
 
 
 def value_noise(points: Array) -> Array:
     """Return noise in [0,1) at `points` [...,3], float32 [...]; one lattice cell is one unit."""
-    flat = np.ascontiguousarray(points.reshape(-1, 3), np.float32)
+    flat = np.ascontiguousarray(points.reshape(-1, 3))
     out = np.empty(len(flat), np.float32)
     compiled(fill_noise)(flat, _lattice(), out)
     return out.reshape(points.shape[:-1])

@@ -84,7 +84,8 @@ def _cast_hair_shadow(canvas: Canvas, mesh: Array, scene: Scene) -> None:
     moved = np.roll(np.roll(cover, down, 0), across, 1)
     shadow = box_blur(moved, max(2, int(scale * 0.05)))
     face = mesh & (cover < 0.5) & (canvas.label != FaceClass.HAIR)
-    canvas.img[face] *= (1 - 0.5 * shadow[face])[:, None]
+    img = canvas.img
+    img *= np.where(face, 1 - 0.5 * shadow, 1)[..., None]
 
 
 def _draw_over(
@@ -114,8 +115,9 @@ def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
 
     The curve is straight up to `_KNEE` and bends towards 1 above it, so that nothing clips.
     """
-    size = len(img) // factor
-    small = np.clip(img, 0, None).reshape(size, factor, size, factor, 3).mean((1, 3))
+    size, lit = len(img) // factor, np.maximum(img, 0)
+    parts = [lit[y::factor, x::factor] for y in range(factor) for x in range(factor)]
+    small = np.add.reduce(parts) / factor**2
     rest = 1 - _KNEE
     above = np.maximum(small - _KNEE, 0)
     small = np.minimum(small, _KNEE) + rest * above / (above + rest)

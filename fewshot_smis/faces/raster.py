@@ -209,12 +209,25 @@ def fill_means(values: Array, radius: int, out: Array) -> None:
             total += values[y, min(x + radius + 1, width - 1)] - values[y, max(x - radius, 0)]
 
 
+def fill_means_down(values: Array, radius: int, total: Array, out: Array) -> None:
+    """Write the running mean of each column, all of a row at once; `total` [W] begins as zeros."""
+    height, width = values.shape
+    span = 2 * radius + 1.0
+    for k in range(-radius, radius + 1):
+        row = min(max(k, 0), height - 1)
+        for x in range(width):
+            total[x] += values[row, x]
+    for y in range(height):
+        enter, leave = min(y + radius + 1, height - 1), max(y - radius, 0)
+        for x in range(width):
+            out[y, x] = total[x] / span
+            total[x] += values[enter, x] - values[leave, x]
+
+
 def box_blur(values: Array, radius: int) -> Array:
     """Average `values` [H,W] over a square of 2 * radius + 1 pixels, twice; edges repeat."""
-    blur = compiled(fill_means)
-    values = np.ascontiguousarray(values)
-    for _ in range(4):
-        across = np.empty_like(values)
-        blur(values, radius, across)
-        values = np.ascontiguousarray(across.T)
+    values, across = np.array(values, order="C"), np.empty(values.shape, values.dtype)
+    for _ in range(2):
+        compiled(fill_means)(values, radius, across)
+        compiled(fill_means_down)(across, radius, np.zeros(values.shape[1]), values)
     return values
