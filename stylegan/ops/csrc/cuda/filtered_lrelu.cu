@@ -70,7 +70,7 @@ struct FilteredLrelu {
     read(block, n, c, at_x, at_y, first);
     block.wait();
     float up[TapsUp];
-    read_taps(f_up, float(Up), up);
+    read_taps(f_up, flip, float(Up), up);
     for (int i = block.first; i < kLow * (kHigh / Spread::made); i += block.step) {
       const int row = i % kLow, column = i / kLow * Spread::made;
       Value sum[Spread::made] = {};
@@ -91,7 +91,7 @@ struct FilteredLrelu {
     }
     block.wait();
     float down[TapsDown];
-    read_taps(f_down, 1.f, down);
+    read_taps(f_down, flip, 1.f, down);
     for (int i = block.first; i < kHigh * (kSide / Gather::made); i += block.step) {
       const int row = i % kHigh, column = i / kHigh * Gather::made;
       Value sum[Gather::made] = {};
@@ -114,12 +114,6 @@ struct FilteredLrelu {
 
   ITEM int64_t at(int n, int height, int iy, int width, int ix, int c) const {
     return ((int64_t(n) * height + iy) * width + ix) * C + c;
-  }
-
-  template <int Taps>
-  ITEM void read_taps(const float* f, float factor, float (&taps)[Taps]) const {
-#pragma unroll
-    for (int t = 0; t < Taps; ++t) taps[t] = factor * f[flip ? t : Taps - 1 - t];
   }
 
   // The pixels of the tile, biased, and zeros beside the picture.

@@ -24,6 +24,16 @@ struct Pass {
   }
 };
 
+// Taps as factors of neighbours from the first to the last.
+template <int N>
+ITEM void read_taps(const float* f, bool flip, float gain, float (&taps)[N]) {
+  float given[N];
+#pragma unroll
+  for (int t = 0; t < N; ++t) given[t] = gain * f[t];
+#pragma unroll
+  for (int t = 0; t < N; ++t) taps[t] = flip ? given[t] : given[N - 1 - t];
+}
+
 // One axis of a tile of `Made` outputs, the first of which starts on a pixel.
 template <int Up, int Down, int Taps, int Made>
 struct Along {
@@ -70,12 +80,8 @@ struct Tile {
   // Most tiles lie inside of the picture, where nothing has to be asked.
   template <bool Inside>
   ITEM void make(const T* from, T* to, int ix, int iy, int ox, int oy) const {
-    float taps[Y::taps][X::taps];
-#pragma unroll
-    for (int ty = 0; ty < Y::taps; ++ty) {
-#pragma unroll
-      for (int tx = 0; tx < X::taps; ++tx) taps[ty][tx] = p.tap(ty, tx);
-    }
+    float taps[Y::taps * X::taps];
+    read_taps(p.f, p.flip, p.gain, taps);
     float sum[Y::made][X::made][W] = {};
 #pragma unroll
     for (int py = 0; py < Y::pixels; ++py) {
@@ -84,19 +90,15 @@ struct Tile {
       Pack<T, W> pixels[X::pixels];
 #pragma unroll
       for (int px = 0; px < X::pixels; ++px) {
-        if constexpr (Inside) {
-          pixels[px] = fetch<W>(line + (ix + px) * C);
-        } else {
-          pixels[px] = Pack<T, W>{};
-          if (within && unsigned(ix + px) < unsigned(width)) {
-            pixels[px] = fetch<W>(line + (ix + px) * C);
-          }
-        }
+        // Beside the picture some pixel is read and not taken: that is cheaper than a branch.
+        const bool taken = Inside || (within && unsigned(ix + px) < unsigned(width));
+        const Pack<T, W> pixel = fetch<W>(taken ? line + (ix + px) * C : from);
+        pixels[px] = taken ? pixel : Pack<T, W>{};
       }
 #pragma unroll
       for (int r = 0; r < Y::made; ++r) {
         if (!Y::meets(r, py)) continue;
-        add_row(sum[r], taps[Y::tap(r, py)], pixels);
+        add_row(sum[r], taps, Y::tap(r, py) * X::taps, pixels);
         if (py == Y::last(r) && (Inside || unsigned(oy + r) < unsigned(out_height))) {
           write_row<Inside>(to + (oy + r) * out_width * C, ox, sum[r]);
         }
@@ -104,7 +106,8 @@ struct Tile {
     }
   }
 
-  ITEM void add_row(float (&sum)[X::made][W], const float (&taps)[X::taps],
+  // The taps of a row are those from `first` on.
+  ITEM void add_row(float (&sum)[X::made][W], const float (&taps)[Y::taps * X::taps], int first,
                     const Pack<T, W> (&pixels)[X::pixels]) const {
 #pragma unroll
     for (int px = 0; px < X::pixels; ++px) {
@@ -112,7 +115,9 @@ struct Tile {
       for (int r = 0; r < X::made; ++r) {
         if (!X::meets(r, px)) continue;
 #pragma unroll
-        for (int i = 0; i < W; ++i) sum[r][i] += taps[X::tap(r, px)] * widen(pixels[px].values[i]);
+        for (int i = 0; i < W; ++i) {
+          sum[r][i] += taps[first + X::tap(r, px)] * widen(pixels[px].values[i]);
+        }
       }
     }
   }
@@ -148,8 +153,8 @@ bool takes(const Pass& p) {
   return p.up_x == X::up && p.up_y == Y::up && p.down_x == X::down && p.down_y == Y::down &&
          p.width_f == X::taps && p.height_f == Y::taps && p.pictures <= kMaxGrid &&
          Y::tiles(p.out_height, p.top) <= kMaxGrid && small(p.left) && small(p.top) &&
-         small(p.height * p.width * p.C) && small((p.out_height + 1) * p.out_width * p.C * X::down) &&
-         small(p.out_height * Y::down);
+         p.height * p.width > 0 && small(p.height * p.width * p.C) &&
+         small((p.out_height + 1) * p.out_width * p.C * X::down) && small(p.out_height * Y::down);
 }
 
 template <typename T, int W, typename X, typename Y>
