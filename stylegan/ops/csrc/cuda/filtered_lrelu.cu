@@ -44,7 +44,7 @@ struct FilteredLrelu {
   uint8_t* slopes;  // written where not null, read where `linear`
   int C, channels;  // contiguous pictures have C = 1, and are those of so many channels
   Span along_x, along_y;
-  bool flip, linear;
+  bool flip, linear, whole;  // whole: packs of W channels lie on their own boundaries
   float gain, slope, clamp;
 
   // Where a tile lies: its first output; the first position at the higher rate and pixel it makes
@@ -59,7 +59,7 @@ struct FilteredLrelu {
   }
 
   ITEM void operator()(const Block& block, float* memory, int number) const {
-    const int groups = C / W, c = number % groups * W;
+    const int groups = (C + W - 1) / W, c = number % groups * W;
     const int tile = number / groups, tile_x = tile % along_x.tiles;
     const int tile_y = tile / along_x.tiles % along_y.tiles;
     const int n = tile / along_x.tiles / along_y.tiles;
@@ -116,20 +116,40 @@ struct FilteredLrelu {
     return ((int64_t(n) * height + iy) * width + ix) * C + c;
   }
 
+  // The channels from c on, of which the last pack may have fewer.
+  template <typename S>
+  ITEM Pack<S, W> take(const S* p, int c) const {
+    if (whole) return load<W>(p);
+    Pack<S, W> pack = {};
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      if (c + i < C) pack.values[i] = p[i];
+    }
+    return pack;
+  }
+  template <typename S>
+  ITEM void put(S* p, int c, const Pack<S, W>& pack) const {
+    if (whole) return store<W>(p, pack);
+#pragma unroll
+    for (int i = 0; i < W; ++i) {
+      if (c + i < C) p[i] = pack.values[i];
+    }
+  }
+
   // The pixels of the tile, biased, and zeros beside the picture.
   ITEM void read(const Block& block, int n, int c, const Place& at_x, const Place& at_y,
                  Value* to) const {
     Value b = {};
     if (bias) {
 #pragma unroll
-      for (int i = 0; i < W; ++i) b.values[i] = bias[C == 1 ? n % channels : c + i];
+      for (int i = 0; i < W; ++i) b.values[i] = bias[C == 1 ? n % channels : c + i < C ? c + i : c];
     }
     for (int i = block.first; i < kLow * kLow; i += block.step) {
       const int row = i / kLow, column = i % kLow;
       const int ix = at_x.low + column, iy = at_y.low + row;
       Value value = {};
       if (ix >= 0 && ix < along_x.low && iy >= 0 && iy < along_y.low) {
-        const auto pixel = fetch<W>(x + at(n, along_y.low, iy, along_x.low, ix, c));
+        const auto pixel = take(x + at(n, along_y.low, iy, along_x.low, ix, c), c);
 #pragma unroll
         for (int k = 0; k < W; ++k) value.values[k] = widen(pixel.values[k]) + b.values[k];
       }
@@ -164,7 +184,7 @@ struct FilteredLrelu {
     }
     uint8_t* note = slopes ? slopes + at(n, along_y.high, gy, along_x.high, gx, c) : nullptr;
     Pack<uint8_t, W> noted = {};
-    if (linear) noted = load<W>(note);
+    if (linear) noted = take(note, c);
 #pragma unroll
     for (int i = 0; i < W; ++i) {
       float& value = v.values[i];
@@ -181,7 +201,7 @@ struct FilteredLrelu {
     }
     const bool mine =
         note && !linear && owns(along_x, tile_x, gx) && owns(along_y, tile_y, gy);
-    if (mine) store<W>(note, noted);
+    if (mine) put(note, c, noted);
   }
   static ITEM bool owns(const Span& s, int tile, int high) {
     return high >= tile * kSide * Down && (high < (tile + 1) * kSide * Down || tile + 1 == s.tiles);
@@ -192,7 +212,7 @@ struct FilteredLrelu {
     Pack<T, W> out;
 #pragma unroll
     for (int i = 0; i < W; ++i) narrow(out.values[i], sum.values[i]);
-    store<W>(y + at(n, along_y.out, oy, along_x.out, ox, c), out);
+    put(y + at(n, along_y.out, oy, along_x.out, ox, c), c, out);
   }
 };
 
@@ -210,9 +230,10 @@ int fewshot_smis_filtered_lrelu(const void* x, const float* bias, const float* f
                                 float slope, float clamp, int linear, int storage, int last,
                                 int aligned, cudaStream_t stream) {
   const int64_t pictures = last ? N : N * C, values = last ? C : 1;
-  return with_storage(storage, values, aligned, [&](auto* tag, auto pack) -> int {
+  const bool whole = !last || (aligned && C % 4 == 0);
+  const auto with_pack = [&](auto* tag, auto pack) -> int {
     using T = std::remove_pointer_t<decltype(tag)>;
-    constexpr int W = decltype(pack)::value == 1 ? 1 : 4;
+    constexpr int W = decltype(pack)::value;
     const auto launch = [&](auto up_, auto taps_up_, auto down_, auto taps_down_) -> int {
       using Item = FilteredLrelu<T, W, decltype(up_)::value, decltype(taps_up_)::value,
                                  decltype(down_)::value, decltype(taps_down_)::value>;
@@ -223,9 +244,9 @@ int fewshot_smis_filtered_lrelu(const void* x, const float* bias, const float* f
       const Span along_x = span(width, high_width, out_width, left, inner_left);
       const Span along_y = span(height, high_height, out_height, top, inner_top);
       const Item item{static_cast<const T*>(x), bias, f_up, f_down, static_cast<T*>(y), slopes,
-                      int(values), int(C), along_x, along_y, flip != 0, linear != 0, gain, slope,
-                      clamp};
-      const int64_t blocks = pictures * along_x.tiles * along_y.tiles * (values / W);
+                      int(values), int(C), along_x, along_y, flip != 0, linear != 0, whole, gain,
+                      slope, clamp};
+      const int64_t blocks = pictures * along_x.tiles * along_y.tiles * ((values + W - 1) / W);
       return blocks >> 31 ? int(cudaErrorNotSupported) : over_blocks(blocks, stream, item);
     };
     const auto is = [&](int a, int b, int c, int d) {
@@ -235,5 +256,8 @@ int fewshot_smis_filtered_lrelu(const void* x, const float* bias, const float* f
     if (is(4, 24, 2, 12)) return launch(Width<4>{}, Width<24>{}, Width<2>{}, Width<12>{});
     if (is(2, 12, 4, 24)) return launch(Width<2>{}, Width<12>{}, Width<4>{}, Width<24>{});
     return int(cudaErrorNotSupported);
+  };
+  return with_storage(storage, values, aligned, [&](auto* tag, auto) -> int {
+    return last ? with_pack(tag, Width<4>{}) : with_pack(tag, Width<1>{});
   });
 }
