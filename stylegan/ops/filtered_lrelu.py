@@ -49,13 +49,15 @@ def filtered_lrelu(
     Raises:
         ShapeError: `b` does not fit, or a filter is larger than the padded picture.
     """
-    filters = [
-        torch.ones(1, 1, device=x.device) if f is None else f for f in (up_filter, down_filter)
-    ]
-    if uses_native(x) and native.takes_filtered_lrelu(x, filters, up, down):
+    identity = torch.ones(1, 1, device=x.device)
+    filters = (
+        identity if up_filter is None else up_filter,
+        identity if down_filter is None else down_filter,
+    )
+    if uses_native(x) and native.takes_filtered_lrelu(x, b, filters, up, down):
         _check(x, b, filters, up, padding)
         return native.filtered_lrelu(
-            x, b, (filters[0], filters[1]), up=up, down=down, padding=_borders(padding), gain=gain,
+            x, b, filters, up=up, down=down, padding=_borders(padding), gain=gain,
             slope=slope, clamp=clamp,
         )  # fmt: skip
     x = bias_act(x, b)
@@ -64,7 +66,9 @@ def filtered_lrelu(
     return upfirdn2d(x, down_filter, down=down)
 
 
-def _check(x: Tensor, b: Tensor | None, filters: list[Tensor], up: int, padding: Scale) -> None:
+def _check(
+    x: Tensor, b: Tensor | None, filters: tuple[Tensor, Tensor], up: int, padding: Scale
+) -> None:
     """Raise what the plain operators would."""
     if x.ndim != 4:
         raise ShapeError(f"expected pictures [N, C, H, W], got {list(x.shape)}")

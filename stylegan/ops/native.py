@@ -39,13 +39,16 @@ def bias_act(
         overwrite: Write into `x` where that can be done: on a CPU, and not for a gradient.
     """
     bound = -1.0 if clamp is None else representable(clamp, x.dtype)
-    learns = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, bias, scale, noise)
-    )
+    learns = _learns(x, bias, scale, noise)
     if overwrite and not learns and x.device.type == "cpu" and _layout(x) == torch.channels_last:
         torch.ops.fewshot_smis.bias_act_(x, bias, scale, noise, slope, gain, bound)
         return x
     return torch.ops.fewshot_smis.bias_act(x, bias, scale, noise, slope, gain, bound)
+
+
+def _learns(*leaves: Tensor | None) -> bool:
+    """Tell whether a gradient will be wanted."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
 
 
 @functools.cache
@@ -75,13 +78,22 @@ def upfirdn2d(
     return torch.ops.fewshot_smis.upfirdn2d(x, f, *up, *down, *padding, flip_filter, gain)
 
 
-def takes_filtered_lrelu(x: Tensor, filters: Sequence[Tensor], up: int, down: int) -> bool:
-    """Tell whether `filtered_lrelu` takes the filters (up, down): on a GPU, those of StyleGAN3."""
-    if x.device.type == "cpu":
+def takes_filtered_lrelu(
+    x: Tensor, bias: Tensor | None, filters: tuple[Tensor, Tensor], up: int, down: int
+) -> bool:
+    """Tell whether `filtered_lrelu` takes the filters (up, down).
+
+    On a GPU these are StyleGAN3's; the radial ones on the way down only where nothing learns.
+    """
+    rise, fall = filters
+    if x.device.type == "cpu" or not all(map(takes_filter, filters)):
         return all(map(takes_filter, filters))
-    learned = any(f.requires_grad for f in filters)
-    plan = (up, len(filters[0]), down, len(filters[1]))
-    return not learned and all(f.ndim == 1 for f in filters) and plan in TILES
+    shaped = rise.ndim == 1 and len(fall) == fall.shape[-1]
+    return (
+        shaped
+        and (up, len(rise), down, len(fall)) in TILES
+        and (fall.ndim == 1 or not _learns(x, bias))
+    )
 
 
 def filtered_lrelu(
@@ -98,10 +110,8 @@ def filtered_lrelu(
 ) -> Tensor:
     """Do `stylegan.ops.filtered_lrelu` with `filters` (up, down) row by row."""
     bound = -1.0 if clamp is None else representable(clamp, x.dtype)
-    leaves = (x, bias)
-    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
     y, _ = torch.ops.fewshot_smis.filtered_lrelu(
-        x, bias, *filters, up, down, *padding, gain, slope, bound, learns
+        x, bias, *filters, up, down, *padding, gain, slope, bound, _learns(x, bias)
     )
     return y
 

@@ -212,10 +212,10 @@ def test_filtered_lrelu_on_the_host_equals_the_plain_one(
                                                        strict=True)]  # fmt: skip
 
     def tiles(x, bias, f_up, f_down, y, slopes, rates, padding, flip, gain, linear) -> None:
-        assert f_up.numel() == 6 * rates[0]
         call(kernels.fewshot_smis_filtered_lrelu, x, bias, f_up, f_down, y, slopes, 2, channels,
              *x.shape[2:], *high, *y.shape[2:], rates[0], len(f_up), rates[1], len(f_down),
-             *padding, flip, gain, 0.2, 1.0, linear, STORAGE[dtype], layout == "channels_last",
+             f_down.ndim == 2, *padding, flip, gain, 0.2, 1.0, linear, STORAGE[dtype],
+             layout == "channels_last",
              all(t.data_ptr() % 16 == 0 for t in (x, y, slopes) if t is not None))  # fmt: skip
 
     y = torch.full(want.shape, torch.nan).to(dtype).contiguous(memory_format=LAYOUTS[layout])
@@ -236,11 +236,21 @@ def test_filtered_lrelu_on_the_host_equals_the_plain_one(
     tiles(dy, None, fall, rise, dx, slopes, (2, up), (11, 11, *inner), True, gain, True)
     close(dx, dx_want, dtype)
 
+    fall = torch.rand(12, 12) / 36
+    want = filtered_lrelu(x.float(), b=bias, up_filter=rise, down_filter=fall, up=up, down=2,
+                          padding=padding, gain=1.4, clamp=1.0)  # fmt: skip
+    tiles(x, bias, rise, fall, y.fill_(torch.nan), None, (up, 2), (left, top, 0, 0), False, 1.4,
+          False)  # fmt: skip
+    close(y, want, dtype)
+
 
 @pytest.mark.parametrize("radial", [False, True])
 def test_tiles_of_filtered_lrelu_are_those_of_stylegan3(radial):
     config = StyleGAN3Config(img_resolution=256, radial_filters=radial)
     *plans, _ = layer_resampling(config)  # but to-RGB, which does not filter
     for up, down, rise, fall in plans:
-        given = native.takes_filtered_lrelu(torch.empty(1, device="meta"), [rise, fall], up, down)
-        assert given == (fall.ndim == 1)
+        x = torch.empty(1, device="meta", requires_grad=True)
+        with torch.no_grad():
+            assert native.takes_filtered_lrelu(x, None, (rise, fall), up, down)
+        found = native.takes_filtered_lrelu(x, None, (rise, fall), up, down)
+        assert found == (fall.ndim == 1)

@@ -158,6 +158,25 @@ def test_filtered_lrelu(agree, dtype, layout, up, down, taps, second, channels, 
 
 
 @each_format
+@pytest.mark.parametrize("up", [2, 4])
+def test_filtered_lrelu_of_a_radial_filter(monkeypatch, dtype, layout, up):
+    torch.manual_seed(0)
+    rise, fall = torch.rand(6 * up).cuda() / (3 * up), torch.rand(12, 12).cuda() / 72
+    x, b = pictures((2, 7, 35, 51), dtype, layout), rounded(7)
+
+    def run(x: Tensor) -> Tensor:
+        return filtered_lrelu(
+            x, b=b, up_filter=rise, down_filter=fall, up=up, down=2, padding=6 * up, clamp=256
+        )
+
+    got = run(x).float()
+    for name in ("bias_act", "upfirdn2d", "filtered_lrelu"):
+        monkeypatch.setattr(sys.modules[f"stylegan.ops.{name}"], "uses_native", lambda x: False)
+    want = run(x.float())
+    assert float((got - want).norm()) <= TOLERANCE[dtype] * float(want.norm())
+
+
+@each_format
 def test_a_clamp_of_filtered_lrelu_lets_no_gradient_pass(agree, dtype, layout):
     torch.manual_seed(0)
     f = torch.ones(12, device="cuda") / 12

@@ -120,8 +120,8 @@ Tensor in_tiles(const Tensor& x_, const std::optional<Tensor>& bias, Tensor& slo
                 const std::array<int64_t, 4>& padding, const std::array<int64_t, 4>& inner,
                 bool flip, double gain, double slope, double clamp, bool linear, bool noting) {
   const c10::cuda::CUDAGuard guard(x_.device());
-  TORCH_CHECK(up_filter.dim() == 1 && down_filter.dim() == 1,
-              "filtered_lrelu on CUDA: expected filters of one axis");
+  TORCH_CHECK(up_filter.dim() == 1 && down_filter.size(0) == down_filter.size(-1),
+              "filtered_lrelu on CUDA: expected taps [n] on the way up, [n] or [n, n] down");
   const bool last = channels_last(x_);
   const Tensor x = dense(x_, last), b = given(bias);
   const Tensor f_up = up_filter.to(x.device(), at::kFloat).contiguous();
@@ -146,8 +146,8 @@ Tensor in_tiles(const Tensor& x_, const std::optional<Tensor>& bias, Tensor& slo
   check(fewshot_smis_filtered_lrelu(
       x.const_data_ptr(), floats(b), floats(f_up), floats(f_down), y.mutable_data_ptr(),
       noted ? slopes.mutable_data_ptr<uint8_t>() : nullptr, N, C, x.size(2), x.size(3), high_height,
-      high_width, height, width, up, taps_up, down, taps_down, left, top, inner_left, inner_top,
-      flip, gain, slope, bound(clamp), linear, storage_of(x), last,
+      high_width, height, width, up, taps_up, down, taps_down, f_down.dim() == 2, left, top,
+      inner_left, inner_top, flip, gain, slope, bound(clamp), linear, storage_of(x), last,
       noted ? aligned(x, y, slopes) : aligned(x, y), c10::cuda::getCurrentCUDAStream()));
   return y;
 }

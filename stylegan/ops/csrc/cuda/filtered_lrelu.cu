@@ -19,7 +19,7 @@ struct Span {
   int low, high, out, padding, inner, tiles;
 };
 
-template <typename T, int W, int Up, int TapsUp, int Down, int TapsDown>
+template <typename T, int W, int Up, int TapsUp, int Down, int TapsDown, bool Radial>
 struct FilteredLrelu {
   using Value = Pack<float, W>;
   using Spread = Along<Up, 1, TapsUp, 4>;
@@ -90,6 +90,7 @@ struct FilteredLrelu {
       }
     }
     block.wait();
+    if constexpr (Radial) return gather(block, n, c, at_x, at_y, first, memory + kFirst * W);
     float down[TapsDown];
     read_taps(f_down, flip, 1.f, down);
     for (int i = block.first; i < kHigh * (kSide / Gather::made); i += block.step) {
@@ -108,6 +109,32 @@ struct FilteredLrelu {
 #pragma unroll
       for (int r = 0; r < Gather::made; ++r) {
         write(sum[r], n, c, at_x.out + column, at_y.out + row + r);
+      }
+    }
+  }
+
+  // The way down by a filter that has no rows and columns, whose taps go into `taps`.
+  ITEM void gather(const Block& block, int n, int c, const Place& at_x, const Place& at_y,
+                   const Value* high, float* taps) const {
+    constexpr int kTaps = TapsDown * TapsDown;
+    for (int i = block.first; i < kTaps; i += block.step) {
+      taps[i] = f_down[flip ? i : kTaps - 1 - i];
+    }
+    block.wait();
+    for (int i = block.first; i < kSide * (kSide / Gather::made); i += block.step) {
+      const int row = i % kSide, column = i / kSide * Gather::made;
+      const Value* from =
+          high + (at_y.lead + row * Down) * kHighPitch + at_x.lead + column * Down;
+      Value sum[Gather::made] = {};
+      for (int ty = 0; ty < TapsDown; ++ty) {
+        float along[TapsDown];
+#pragma unroll
+        for (int tx = 0; tx < TapsDown; ++tx) along[tx] = taps[ty * TapsDown + tx];
+        filter<Gather>(from + ty * kHighPitch, 1, along, sum);
+      }
+#pragma unroll
+      for (int r = 0; r < Gather::made; ++r) {
+        write(sum[r], n, c, at_x.out + column + r, at_y.out + row);
       }
     }
   }
@@ -225,18 +252,19 @@ int fewshot_smis_filtered_lrelu(const void* x, const float* bias, const float* f
                                 const float* f_down, void* y, uint8_t* slopes, int64_t N, int64_t C,
                                 int64_t height, int64_t width, int64_t high_height,
                                 int64_t high_width, int64_t out_height, int64_t out_width, int up,
-                                int taps_up, int down, int taps_down, int64_t left, int64_t top,
-                                int64_t inner_left, int64_t inner_top, int flip, float gain,
-                                float slope, float clamp, int linear, int storage, int last,
-                                int aligned, cudaStream_t stream) {
+                                int taps_up, int down, int taps_down, int radial, int64_t left,
+                                int64_t top, int64_t inner_left, int64_t inner_top, int flip,
+                                float gain, float slope, float clamp, int linear, int storage,
+                                int last, int aligned, cudaStream_t stream) {
   const int64_t pictures = last ? N : N * C, values = last ? C : 1;
   const bool whole = !last || (aligned && C % 4 == 0);
   const auto with_pack = [&](auto* tag, auto pack) -> int {
     using T = std::remove_pointer_t<decltype(tag)>;
     constexpr int W = decltype(pack)::value;
-    const auto launch = [&](auto up_, auto taps_up_, auto down_, auto taps_down_) -> int {
+    const auto launch = [&](auto up_, auto taps_up_, auto down_, auto taps_down_, auto round) {
       using Item = FilteredLrelu<T, W, decltype(up_)::value, decltype(taps_up_)::value,
-                                 decltype(down_)::value, decltype(taps_down_)::value>;
+                                 decltype(down_)::value, decltype(taps_down_)::value,
+                                 decltype(round)::value>;
       const auto span = [](int64_t low, int64_t high, int64_t out, int64_t padding, int64_t inner) {
         const int64_t tiles = (out + Item::kSide - 1) / Item::kSide;
         return Span{int(low), int(high), int(out), int(padding), int(inner), int(tiles)};
@@ -249,12 +277,20 @@ int fewshot_smis_filtered_lrelu(const void* x, const float* bias, const float* f
       const int64_t blocks = pictures * along_x.tiles * along_y.tiles * ((values + W - 1) / W);
       return blocks >> 31 ? int(cudaErrorNotSupported) : over_blocks(blocks, stream, item);
     };
+    const Width<2> two;
+    const Width<4> four;
+    const Width<12> twelve;
+    const Width<24> more;
+    const std::bool_constant<true> round;
+    const std::bool_constant<false> apart;
     const auto is = [&](int a, int b, int c, int d) {
       return up == a && taps_up == b && down == c && taps_down == d;
     };
-    if (is(2, 12, 2, 12)) return launch(Width<2>{}, Width<12>{}, Width<2>{}, Width<12>{});
-    if (is(4, 24, 2, 12)) return launch(Width<4>{}, Width<24>{}, Width<2>{}, Width<12>{});
-    if (is(2, 12, 4, 24)) return launch(Width<2>{}, Width<12>{}, Width<4>{}, Width<24>{});
+    if (is(2, 12, 2, 12) && radial) return launch(two, twelve, two, twelve, round);
+    if (is(4, 24, 2, 12) && radial) return launch(four, more, two, twelve, round);
+    if (is(2, 12, 2, 12)) return launch(two, twelve, two, twelve, apart);
+    if (is(4, 24, 2, 12)) return launch(four, more, two, twelve, apart);
+    if (is(2, 12, 4, 24) && !radial) return launch(two, twelve, four, more, apart);
     return int(cudaErrorNotSupported);
   };
   return with_storage(storage, values, aligned, [&](auto* tag, auto) -> int {

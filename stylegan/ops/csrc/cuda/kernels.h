@@ -40,17 +40,18 @@ int fewshot_smis_upfirdn2d(const void* x, const float* f, void* y, int64_t N, in
                            int64_t left, int64_t top, int flip, float gain, int storage, int last,
                            int aligned, cudaStream_t stream);
 
-// Bias, upsample, leaky ReLU, gain, clamp and downsample, with taps f_up and f_down along both axes.
-// `slopes` [N,C,high_height,high_width] notes what the ReLU did, where it is not null; `linear` takes
-// it from there instead. Padding (left, top) is of the way up, `inner` of the way down. Returns
+// Bias, upsample, leaky ReLU, gain, clamp and downsample, by taps f_up and f_down along both axes;
+// `radial` tells that f_down is [taps_down, taps_down]. `slopes` [N,C,high_height,high_width] notes
+// what the ReLU did, where it is not null; `linear` takes it from there instead. Padding (left, top)
+// is of the way up, `inner` of the way down. Returns
 // cudaErrorNotSupported for other factors and taps than (up, taps, down, taps) = (2, 12, 2, 12),
-// (4, 24, 2, 12) and (2, 12, 4, 24).
+// (4, 24, 2, 12) and, not radial, (2, 12, 4, 24).
 int fewshot_smis_filtered_lrelu(const void* x, const float* bias, const float* f_up,
                                 const float* f_down, void* y, uint8_t* slopes, int64_t N, int64_t C,
                                 int64_t height, int64_t width, int64_t high_height,
                                 int64_t high_width, int64_t out_height, int64_t out_width, int up,
-                                int taps_up, int down, int taps_down, int64_t left, int64_t top,
-                                int64_t inner_left, int64_t inner_top, int flip, float gain,
-                                float slope, float clamp, int linear, int storage, int last,
-                                int aligned, cudaStream_t stream);
+                                int taps_up, int down, int taps_down, int radial, int64_t left,
+                                int64_t top, int64_t inner_left, int64_t inner_top, int flip,
+                                float gain, float slope, float clamp, int linear, int storage,
+                                int last, int aligned, cudaStream_t stream);
 }
