@@ -43,7 +43,7 @@ def draw_hair(canvas: Canvas, rng: np.random.RandomState, scene: Scene, field: A
 
 def inside_polygon(polygon: Array, width: int) -> Array:
     """Return which pixel centres of a [W,W] picture lie inside `polygon` [K,2], bool [W,W]."""
-    y, x = np.mgrid[0:width, 0:width] + 0.5
+    y, x = (axis + 0.5 for axis in np.ogrid[:width, :width])
     inside = np.zeros((width, width), bool)
     before = polygon[-1]
     for corner in polygon:

@@ -106,10 +106,12 @@ def _brow_cover(surface: Surface, traits: Traits, free: Array) -> tuple[Array, A
     distance = np.abs(above - arch) / np.maximum(width, 0.004)
     fade = smoothstep(-0.08, 0.22, along) * smoothstep(1.06, 0.90, along)
     shape = smoothstep(1.35, 0.55, distance) * fade * surface.body * free
+    cover, on = np.zeros_like(shape), shape > 0
+    along, above = along[on], above[on]
     lean = above * (60 - 45 * np.clip(along, 0, 1))
-    hairs = np.stack([along * 30 - lean, above * 40 + along * 8, surface.left * 9.0], 1)
+    hairs = np.stack([along * 30 - lean, above * 40 + along * 8, surface.left[on] * 9.0], 1)
     grain = value_noise(hairs + traits.offset)
-    cover = shape * np.clip(0.3 + 1.1 * grain, 0, 1.2) * brows.density
+    cover[on] = shape[on] * np.clip(0.3 + 1.1 * grain, 0, 1.2) * brows.density
     return shape, cover
 
 

@@ -13,6 +13,9 @@ from fewshot_smis.faces.traits import Light
 
 _MAP_WIDTH = 112
 _MAP_SPAN = 2.8  # dm that the shadow map sees
+_GROUND = np.array([0.72, 0.60, 0.53])
+"""Colour of the light from below."""
+
 _SCATTER = np.array([0.42, 0.22, 0.15], np.float32)
 """How far light wraps around skin in red, green and blue: red travels farthest under it."""
 
@@ -132,18 +135,21 @@ def irradiance(
     """
     normal = normal.astype(np.float32)
     wrap = np.asarray(wrap, np.float32)
-    facing = (normal @ light.key.astype(np.float32))[:, None]
-    key = np.clip((facing + wrap) / (1 + wrap), 0, None) * reach[:, None]
-    if wrap.ndim:  # the rim of a shadow glows red where light travels under the skin
-        key = key * (1 + (1 - reach[:, None]) * reach[:, None] * (wrap - wrap.mean()))
+    facing = normal @ light.key.astype(np.float32)
     fill = np.clip(normal @ light.fill.astype(np.float32) + 0.3, 0, None) / 1.3
     behind = np.clip(normal @ light.rim.astype(np.float32) + 0.1, 0, None) ** 2
-    up = (0.5 + 0.5 * normal[:, 1])[:, None]
-    ground = np.array([0.72, 0.60, 0.53], np.float32)
-    around = ground + up * (light.tint.astype(np.float32) - ground)
-    total = key * light.key_color.astype(np.float32)
-    total += around * (light.ambient * opened + light.fill_strength * fill * opened)[:, None]
-    total += (behind * opened)[:, None] * light.rim_color.astype(np.float32)
+    up, edge = 0.5 + 0.5 * normal[:, 1], (1 - reach) * reach
+    surrounding = light.ambient * opened + light.fill_strength * fill * opened
+    tints = np.stack([_GROUND, light.tint, light.key_color, light.rim_color]).astype(np.float32)
+    total, mean = np.empty_like(normal), wrap.mean()
+    for channel, (ground, sky, key, rim) in enumerate(tints.T):  # planes are faster than pixels
+        bent = wrap[..., channel] if wrap.ndim else wrap
+        lit = np.maximum((facing + bent) / (1 + bent), 0) * reach
+        if wrap.ndim:  # the rim of a shadow glows red where light travels under the skin
+            lit = lit * (1 + edge * (bent - mean))
+        total[:, channel] = lit * key
+        total[:, channel] += (ground + up * (sky - ground)) * surrounding
+        total[:, channel] += behind * opened * rim
     return total
 
 

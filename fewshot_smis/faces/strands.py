@@ -51,19 +51,22 @@ class Growth(NamedTuple):
 
 def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals: Array) -> None:
     """Write the strands' points and outward normals [S,K,3]; `grow` says what they hold."""
-    count = points.shape[1]
+    total, count = points.shape[:2]
     cx, cy, cz = center[0], center[1], center[2]
     rx, ry, rz = radius[0], radius[1], radius[2]
     steep = np.tan(g.window.max()) + 1e-6
-    for s in range(points.shape[0]):
-        x, y, z = g.root[s, 0], g.root[s, 1], g.root[s, 2]
-        dx, dy, dz = g.flow[s, 0], g.flow[s, 1], g.flow[s, 2]
-        step = g.length[s] / (count - 1)
-        bx, bz = (x - cx) / rx, (z - cz) / rz
-        by = max((y - cy) / ry, 0.0)
-        start = np.sqrt(bx * bx + by * by + bz * bz) + 1e-6
-        travel = 0.0
-        for k in range(count):
+    place, way, travelled = g.root.astype(np.float64), g.flow.astype(np.float64), np.zeros(total)
+    ball, start = np.empty((total, 3)), np.empty(total)  # in units of the skull's radius
+    for s in range(total):
+        ball[s, 0], ball[s, 2] = (place[s, 0] - cx) / rx, (place[s, 2] - cz) / rz
+        ball[s, 1] = max((place[s, 1] - cy) / ry, 0.0)
+        start[s] = np.sqrt(ball[s, 0] ** 2 + ball[s, 1] ** 2 + ball[s, 2] ** 2) + 1e-6
+    for k in range(count):
+        for s in range(total):  # strands side by side, because the points of one wait for another
+            x, y, z = place[s, 0], place[s, 1], place[s, 2]
+            dx, dy, dz = way[s, 0], way[s, 1], way[s, 2]
+            bx, by, bz = ball[s, 0], ball[s, 1], ball[s, 2]
+            step, travel = g.length[s] / (count - 1), travelled[s]
             nx, ny, nz = bx / rx, by / ry, bz / rz
             size = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-6
             nx, ny, nz = nx / size, ny / size, nz / size
@@ -108,9 +111,9 @@ def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals:
             aside = bx * g.side[s]
             if g.free[s] < 0.5 and y < g.window_top and aside < max(steep * bz, 0.0):
                 height = (g.window_top - y) / (g.window_top - g.window_bottom)
-                place = min(height, 0.999) * (WINDOW_STEPS - 1)
-                cell = int(place)
-                share = place - cell
+                spot = min(height, 0.999) * (WINDOW_STEPS - 1)
+                cell = int(spot)
+                share = spot - cell
                 least = g.window[cell] * (1 - share) + g.window[cell + 1] * share
                 azimuth = np.arctan2(aside, bz)
                 if -1.6 < azimuth < least:
@@ -125,11 +128,14 @@ def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals:
             far = np.sqrt(bx * bx + by * by + bz * bz) + 1e-6
             rise = min(1.0, travel / g.settle[s])
             rise = rise * rise * (3 - 2 * rise)
-            fit = 1 + g.stick * ((start + (g.shell[s] - start) * rise) / far - 1)
+            fit = 1 + g.stick * ((start[s] + (g.shell[s] - start[s]) * rise) / far - 1)
             bx, by, bz = bx * fit, by * fit, bz * fit
             x, z = cx + bx * rx, cz + bz * rz
             if by > 0.0:
                 y = cy + by * ry
+            place[s, 0], place[s, 1], place[s, 2] = x, y, z
+            way[s, 0], way[s, 1], way[s, 2] = dx, dy, dz
+            ball[s, 0], ball[s, 1], ball[s, 2], travelled[s] = bx, by, bz, travel
 
 
 def grow(growth: Growth, skull: Skull, count: int) -> tuple[Array, Array]:
@@ -140,14 +146,21 @@ def grow(growth: Growth, skull: Skull, count: int) -> tuple[Array, Array]:
     return points, normals
 
 
-def fill_means(points: Array, lock: Array, total: Array) -> None:
-    """Write the mean strand [L,K,3] of each lock; `total` begins as zeros."""
-    members = np.zeros(total.shape[0], np.float32)
+def fill_gathered(points: Array, lock: Array, share: Array, mean: Array, out: Array) -> None:
+    """Write the drawn points; `mean` [L,K,3] begins as zeros, `gather_locks` explains the rest."""
+    members = np.zeros(mean.shape[0], np.float32)
     for s in range(points.shape[0]):
         members[lock[s]] += 1
-        total[lock[s]] += points[s]
-    for n in range(total.shape[0]):
-        total[n] /= max(members[n], 1)
+        for k in range(points.shape[1]):
+            for c in range(3):
+                mean[lock[s], k, c] += points[s, k, c]
+    for n in range(mean.shape[0]):
+        mean[n] /= max(members[n], 1)
+    for s in range(points.shape[0]):
+        for k in range(points.shape[1]):
+            for c in range(3):
+                away = mean[lock[s], k, c] - points[s, k, c]
+                out[s, k, c] = points[s, k, c] + away * share[s, k]
 
 
 def gather_locks(points: Array, lock: Array, strength: Array) -> Array:
@@ -156,10 +169,9 @@ def gather_locks(points: Array, lock: Array, strength: Array) -> Array:
     `strength` [S] is 0..1, the share of the way that tips go.
     """
     mean = np.zeros((lock.max(initial=0) + 1, *points.shape[1:]), np.float32)
-    compiled(fill_means)(points, lock, mean)
     pull = np.linspace(0, 1, points.shape[1], dtype=np.float32) ** 0.7
-    share = strength[:, None].astype(np.float32) * pull
-    gathered: Array = points + (mean[lock] - points) * share[..., None]
+    share, gathered = strength[:, None].astype(np.float32) * pull, np.empty_like(points)
+    compiled(fill_gathered, fastmath=False)(points, lock, share, mean, gathered)
     return gathered
 
 
@@ -195,7 +207,7 @@ def fill_light(
             bump = nx * half[0] + ny * half[1] + nz * half[2]
             first = max(0.0, 1 - (across + 0.10 * bump) ** 2) ** 60
             wide = max(0.0, 1 - (across - 0.12 * bump) ** 2) ** 14
-            shown = max(0.0, facing) ** 0.5 if facing > 0 else 0.0
+            shown = np.sqrt(max(0.0, facing))
             inner = nx * view[0] + ny * view[1] + nz * view[2]
             dark = depth[s, k] * (0.30 + 0.70 * min(1.0, max(0.0, inner * 2.5 + 0.75)))
             sky = 0.70 + 0.30 * ny

@@ -77,18 +77,19 @@ def visible_surface(verts: Array, placed: Array, rotation: Array, coverage: Cove
     """
     geo = load_geometry()
     hit = coverage.tri >= 0
-    tri, weights = coverage.tri[hit], coverage.weights[hit]
-    corners, group = geo.tris[tri], geo.groups[tri]
+    seen = np.flatnonzero(hit)
+    tri, weights = coverage.tri.take(seen), coverage.weights.reshape(-1, 3).take(seen, 0)
+    corners, group = geo.tris.take(tri, 0), geo.groups.take(tri)
     normals = vertex_normals(verts, geo.tris) @ rotation.T
     table = np.concatenate([normals, placed, geo.verts], 1)
     normal, place, rest = np.split(_interpolate(table, corners, weights), 3, axis=1)
     normal = unit(normal)
     normal[normal[:, 2] < 0] *= -1
-    uv = _interpolate(geo.uv_table, geo.tri_uv[tri], weights)
+    uv = _interpolate(geo.uv_table, geo.tri_uv.take(tri, 0), weights)
     texels = _texels(uv, len(geo.masks["lips"]))
     body = group == BODY
     lips, mouth, ears, lids = (
-        geo.masks[name].ravel()[texels] * np.float32(1 / 255) * body
+        geo.masks[name].take(texels) * np.float32(1 / 255) * body
         for name in ("lips", "inside_mouth", "ears", "eyelids")
     )
     return Surface(
