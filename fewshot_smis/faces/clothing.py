@@ -16,7 +16,7 @@ _THICKNESS = 0.035  # dm
 def garment_field(rest: Array, traits: Traits) -> Array:
     """Return the signed distance [P] of the points `rest` [P,3] to the neckline, > 0 below it."""
     garment = traits.garment
-    x, y, z = rest.T
+    x, y, z = np.ascontiguousarray(rest.T)
     side = np.abs(x)
     rough = 0.02 * (value_noise(rest * 3 + traits.offset) - 0.5)
     front = smoothstep(0.2, 0.5, z)

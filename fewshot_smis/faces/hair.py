@@ -66,7 +66,8 @@ def scatter_roots(
 ) -> Roots:
     """Scatter `count` points evenly over the skin and keep those where `field` [V] is positive."""
     geo = load_geometry()
-    tris = geo.body[np.nonzero((field[geo.body] > 0).any(1))[0]]
+    first, second, third = (field > 0)[geo.body].T
+    tris = geo.body[first | second | third]
     a, b, c = verts[tris[:, 0]], verts[tris[:, 1]], verts[tris[:, 2]]
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     corners = tris[rng.choice(len(tris), count, p=area / area.sum())]

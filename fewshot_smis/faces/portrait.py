@@ -116,8 +116,10 @@ def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
     The curve is straight up to `_KNEE` and bends towards 1 above it, so that nothing clips.
     """
     size, lit = len(img) // factor, np.maximum(img, 0)
-    parts = [lit[y::factor, x::factor] for y in range(factor) for x in range(factor)]
-    small = np.add.reduce(parts) / factor**2
+    small = np.zeros((size, size, 3))
+    for y, x in np.ndindex(factor, factor):
+        small += lit[y::factor, x::factor]
+    small /= factor**2
     rest = 1 - _KNEE
     above = np.maximum(small - _KNEE, 0)
     small = np.minimum(small, _KNEE) + rest * above / (above + rest)

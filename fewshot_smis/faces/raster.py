@@ -59,22 +59,17 @@ def fill_triangles(
 ) -> None:
     """Write the nearest triangle of each pixel; `draw_triangles` says what the arrays hold."""
     for t in range(tris.shape[0]):
-        a = tris[t, 0]
-        b = tris[t, 1]
-        c = tris[t, 2]
-        x0 = points[a, 0]
-        y0 = points[a, 1]
-        x1 = points[b, 0]
-        y1 = points[b, 1]
-        x2 = points[c, 0]
-        y2 = points[c, 1]
+        a, b, c = tris[t, 0], tris[t, 1], tris[t, 2]
+        x0, y0, z0 = points[a, 0], points[a, 1], points[a, 2]
+        x1, y1, z1 = points[b, 0], points[b, 1], points[b, 2]
+        x2, y2, z2 = points[c, 0], points[c, 1], points[c, 2]
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-        if abs(area) < 1e-9:
-            continue
         top = max(0, int(np.ceil(min(y0, y1, y2) - 0.5)))
         bottom = min(width - 1, int(np.floor(max(y0, y1, y2) - 0.5)))
         first = max(0, int(np.ceil(min(x0, x1, x2) - 0.5)))
         last = min(width - 1, int(np.floor(max(x0, x1, x2) - 0.5)))
+        if abs(area) < 1e-9 or first > last:
+            continue
         for y in range(top, bottom + 1):
             for x in range(first, last + 1):
                 px = x + 0.5
@@ -82,14 +77,13 @@ def fill_triangles(
                 w1 = ((px - x0) * (y2 - y0) - (x2 - x0) * (py - y0)) / area
                 w2 = ((x1 - x0) * (py - y0) - (px - x0) * (y1 - y0)) / area
                 w0 = 1 - w1 - w2
-                if w0 >= -1e-5 and w1 >= -1e-5 and w2 >= -1e-5:
-                    z = w0 * points[a, 2] + w1 * points[b, 2] + w2 * points[c, 2]
-                    if z > depth[y, x]:
-                        depth[y, x] = z
-                        tid[y, x] = t
-                        bary[y, x, 0] = w0
-                        bary[y, x, 1] = w1
-                        bary[y, x, 2] = w2
+                z = w0 * z0 + w1 * z1 + w2 * z2
+                if min(w0, w1, w2) >= -1e-5 and z > depth[y, x]:
+                    depth[y, x] = z
+                    tid[y, x] = t
+                    bary[y, x, 0] = w0
+                    bary[y, x, 1] = w1
+                    bary[y, x, 2] = w2
 
 
 def draw_triangles(points: Array, tris: Array, depth: Array) -> Coverage:
@@ -180,9 +174,10 @@ def draw_strands(
 
 def fill_majority(label: Array, factor: int, out: Array) -> None:
     """Write the commonest id of each block; `majority` says what the arrays hold."""
+    votes = np.empty(NUM_CLASSES, np.int64)
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
-            votes = np.zeros(NUM_CLASSES, np.int64)
+            votes[:] = 0
             for a in range(factor):
                 for b in range(factor):
                     votes[label[y * factor + a, x * factor + b]] += 1

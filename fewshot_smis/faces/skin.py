@@ -38,7 +38,7 @@ def _towards(tone: Array, color: Array) -> Array:
 
 def _complexion(surface: Surface, traits: Traits) -> list[Layer]:
     """Return flush, mottling, pores and freckles."""
-    x, y, z = surface.rest.T
+    x, y, z = np.ascontiguousarray(surface.rest.T)
     side, skin, rest = np.abs(x), traits.skin, surface.rest
     coarse = value_noise(rest * 5 + traits.offset) - 0.5
     medium = value_noise(rest * 16 + traits.offset) - 0.5
@@ -58,7 +58,7 @@ def _complexion(surface: Surface, traits: Traits) -> list[Layer]:
 
 def face_lines(surface: Surface, traits: Traits, identity: Identity) -> Array:
     """Return the amount [P] of the lines of the face: folds beside the mouth, wrinkles, crease."""
-    x, y, z = surface.rest.T
+    x, y, z = np.ascontiguousarray(surface.rest.T)
     side, age = np.abs(x), identity.age
     old = float(smoothstep(0.3, 0.9, age))
     warp = value_noise(surface.rest * 3 + traits.offset)
@@ -109,7 +109,7 @@ def skin_albedo(
 
     `lines` [P] is `face_lines`.
     """
-    x, y, _ = surface.rest.T
+    x, y, _ = np.ascontiguousarray(surface.rest.T)
     side, skin, hair = np.abs(x), traits.skin, traits.hair
     tone = linear(skin.tone)
     lips = smoothstep(0.2, 0.75, surface.lips)
@@ -128,7 +128,9 @@ def skin_albedo(
         (beard_shadow(surface, regions, traits), _towards(tone, beard)),
         (scalp, _towards(tone, linear(hair.color * 0.65))),
     ]
-    amount = np.stack([layer[0] for layer in layers], 1).astype(np.float32)
+    amount = np.empty((len(y), len(layers)), np.float32)
+    for number, layer in enumerate(layers):
+        amount[:, number] = layer[0]
     absorption = np.stack([layer[1] for layer in layers]).astype(np.float32)
-    albedo: Array = tone.astype(np.float32) * np.exp(-amount @ absorption)
+    albedo: Array = tone.astype(np.float32) * np.exp(amount @ -absorption)
     return albedo

@@ -81,8 +81,9 @@ def visible_surface(verts: Array, placed: Array, rotation: Array, coverage: Cove
     tri, weights = coverage.tri.take(seen), coverage.weights.reshape(-1, 3).take(seen, 0)
     corners, group = geo.tris.take(tri, 0), geo.groups.take(tri)
     normals = vertex_normals(verts, geo.tris) @ rotation.T
-    table = np.concatenate([normals, placed, geo.verts], 1)
-    normal, place, rest = np.split(_interpolate(table, corners, weights), 3, axis=1)
+    normal, place, rest = (
+        _interpolate(part, corners, weights) for part in (normals, placed, geo.verts)
+    )
     normal = unit(normal)
     normal[normal[:, 2] < 0] *= -1
     uv = _interpolate(geo.uv_table, geo.tri_uv.take(tri, 0), weights)
