@@ -45,8 +45,8 @@ def beard_shadow(surface: Surface, regions: Regions, traits: Traits) -> Array:
         return np.zeros(len(surface.rest), np.float32)
     zone = _zone(kind, surface.rest, regions.jaw) * surface.body
     zone = zone * smoothstep(0.35, 0.10, surface.lips) * smoothstep(0.35, 0.10, surface.mouth)
-    grain = value_noise(surface.rest * 60 + traits.offset)
-    patchy = value_noise(surface.rest * 7 + traits.offset)
+    grain = value_noise(surface.rest, 60, traits.offset)
+    patchy = value_noise(surface.rest, 7, traits.offset)
     strength: Any = 0.42 if kind == "stubble" else 0.72
     shadow: Array = zone * strength * (0.55 + 0.3 * patchy + 0.5 * grain)
     return np.clip(shadow, 0, 0.9)

@@ -18,7 +18,7 @@ def garment_field(rest: Array, traits: Traits) -> Array:
     garment = traits.garment
     x, y, z = np.ascontiguousarray(rest.T)
     side = np.abs(x)
-    rough = 0.02 * (value_noise(rest * 3 + traits.offset) - 0.5)
+    rough = 0.02 * (value_noise(rest, 3, traits.offset) - 0.5)
     front = smoothstep(0.2, 0.5, z)
     cut = garment.v_neck * np.clip(0.4 - side, 0, 1) * front
     shoulder = 0.25 * np.clip(side - 0.5, 0, 0.6)

@@ -113,7 +113,7 @@ def draw_hat(canvas: Canvas, rng: np.random.RandomState, scene: Scene) -> None:
         shade = 1 - 0.22 * np.exp(-((np.sin(angle * 3) / 0.10) ** 2)) * np.ones_like(rise)
     else:
         shade = 1 - 0.5 * smoothstep(0.24, 0.20, rise) * np.ones_like(angle)
-    shade = shade * (0.92 + 0.16 * value_noise(crown * 3 + scene.traits.offset))
+    shade = shade * (0.92 + 0.16 * value_noise(crown, 3, scene.traits.offset))
     _draw_sheet(canvas, scene, crown, shade[..., None] * color)
     if kind != "beanie":
         brim = _brim(scene, skull, angle)

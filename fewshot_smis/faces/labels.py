@@ -65,7 +65,7 @@ def hair_field(traits: Traits) -> Array:
     side = np.abs(verts[:, 0])
     dome = smoothstep(0.2, 0.8, verts[:, 2]) * smoothstep(1.0, 0.4, side)
     temple = np.exp(-(((side - 0.42) / 0.16) ** 2)) * smoothstep(0.7, 1.0, verts[:, 2])
-    rough = (value_noise(verts * 4 + traits.offset) - 0.5) * 0.05
+    rough = (value_noise(verts, 4, traits.offset) - 0.5) * 0.05
     back = hair.recede * (0.2 + dome) + max(hair.recede + 0.05, 0) * 0.7 * temple
     field: Array = geo.fields["sd_hair"] - back + rough
     if hair.style == "bald":

@@ -8,6 +8,7 @@ from fewshot_smis.faces.geometry import Array
 from fewshot_smis.faces.raster import compiled
 
 PERIOD = 32
+_ORIGIN = np.zeros(3)
 
 
 @functools.cache
@@ -16,10 +17,12 @@ def _lattice() -> Array:
     return np.random.RandomState(0).rand(PERIOD, PERIOD, PERIOD).astype(np.float32)
 
 
-def fill_noise(points: Array, lattice: Array, out: Array) -> None:
+def fill_noise(points: Array, frequency: float, offset: Array, lattice: Array, out: Array) -> None:
     """Write the interpolated lattice values; `value_noise` says what the arrays hold."""
     for n in range(points.shape[0]):
-        px, py, pz = np.float32(points[n, 0]), np.float32(points[n, 1]), np.float32(points[n, 2])
+        px = np.float32(points[n, 0] * frequency + offset[0])
+        py = np.float32(points[n, 1] * frequency + offset[1])
+        pz = np.float32(points[n, 2] * frequency + offset[2])
         x, y, z = np.floor(px), np.floor(py), np.floor(pz)
         fx, fy, fz = px - x, py - y, pz - z
         fx = fx * fx * (3 - 2 * fx)
@@ -35,9 +38,12 @@ def fill_noise(points: Array, lattice: Array, out: Array) -> None:
         out[n] = total
 
 
-def value_noise(points: Array) -> Array:
-    """Return noise in [0,1) at `points` [...,3], float32 [...]; one lattice cell is one unit."""
+def value_noise(points: Array, frequency: float = 1, offset: Array = _ORIGIN) -> Array:
+    """Return noise in [0,1) at `points` [...,3] * `frequency` + `offset` [3], float32 [...].
+
+    One lattice cell is one unit.
+    """
     flat = np.ascontiguousarray(points.reshape(-1, 3))
     out = np.empty(len(flat), np.float32)
-    compiled(fill_noise)(flat, _lattice(), out)
+    compiled(fill_noise)(flat, np.float32(frequency), offset, _lattice(), out)
     return out.reshape(points.shape[:-1])

@@ -40,9 +40,9 @@ def _complexion(surface: Surface, traits: Traits) -> list[Layer]:
     """Return flush, mottling, pores and freckles."""
     x, y, z = np.ascontiguousarray(surface.rest.T)
     side, skin, rest = np.abs(x), traits.skin, surface.rest
-    coarse = value_noise(rest * 5 + traits.offset) - 0.5
-    medium = value_noise(rest * 16 + traits.offset) - 0.5
-    fine = value_noise(rest * 48 + traits.offset) - 0.5
+    coarse = value_noise(rest, 5, traits.offset) - 0.5
+    medium = value_noise(rest, 16, traits.offset) - 0.5
+    fine = value_noise(rest, 48, traits.offset) - 0.5
     cheeks = np.exp(_spot(side, 0.42, 0.24) + _spot(y, 6.95, 0.22))
     nose = np.exp(_spot(x, 0, 0.13) + _spot(y, 6.93, 0.12))
     chin = np.exp(_spot(x, 0, 0.2) + _spot(y, 6.30, 0.12))
@@ -51,7 +51,7 @@ def _complexion(surface: Surface, traits: Traits) -> list[Layer]:
     melanin = 0.22 * coarse + 0.08 * medium + 0.10 * fine
     layers = [(blood, _BLOOD), (melanin, _MELANIN)]
     if skin.freckles:
-        spots = np.clip((value_noise(rest * 52 + traits.offset) - 0.70) * 5, 0, 1)
+        spots = np.clip((value_noise(rest, 52, traits.offset) - 0.70) * 5, 0, 1)
         layers.append((0.6 * spots * np.exp(_spot(y, 7.02, 0.2)) * (z > 0.9), _MELANIN))
     return layers
 
@@ -61,7 +61,7 @@ def face_lines(surface: Surface, traits: Traits, identity: Identity) -> Array:
     x, y, z = np.ascontiguousarray(surface.rest.T)
     side, age = np.abs(x), identity.age
     old = float(smoothstep(0.3, 0.9, age))
-    warp = value_noise(surface.rest * 3 + traits.offset)
+    warp = value_noise(surface.rest, 3, traits.offset)
     along = smoothstep(6.62, 6.74, y) * smoothstep(6.95, 6.86, y)
     fold = np.exp(_spot(side - 0.175 - 0.50 * (6.90 - y), 0, 0.030)) * along
     lines = fold * (0.10 + 0.22 * old + 0.18 * identity.smile)
@@ -94,7 +94,7 @@ def skin_relief(
     `lines` [P] is `face_lines`.
     """
     rest, offset = surface.rest, traits.offset
-    pores = value_noise(rest * 55 + offset) + 0.6 * value_noise(rest * 24 + offset)
+    pores = value_noise(rest, 55, offset) + 0.6 * value_noise(rest, 24, offset)
     height = (0.0011 + 0.0009 * identity.age) * pores - 0.010 * lines
     height = height + 0.002 * surface.lips * _grooves(surface, traits) + 0.004 * regions.brow
     height = height + 0.015 * np.sqrt(regions.necklace)

@@ -124,11 +124,13 @@ def test_box_blur_equals_two_direct_means():
 def test_noise_equals_the_plain_kernel_and_repeats():
     points = RNG.uniform(-40, 40, (3, 5, 3)).astype(np.float32)
     out = np.empty(15, np.float32)
-    fill_noise(points.reshape(-1, 3), _lattice(), out)
-    noise = value_noise(points)
+    offset = np.array([0.5, 7.25, 31.0])
+    fill_noise(points.reshape(-1, 3), 3.0, offset, _lattice(), out)
+    noise = value_noise(points, 3, offset)
     assert noise.shape == (3, 5)
     np.testing.assert_allclose(noise.ravel(), out, atol=1e-5)
-    np.testing.assert_allclose(value_noise(points + np.float32(32)), noise, atol=1e-4)
+    np.testing.assert_allclose(value_noise(points, 3, offset + 32), noise, atol=1e-4)
+    np.testing.assert_allclose(value_noise(points * 3 + offset), noise, atol=1e-4)
 
 
 def test_noise_at_lattice_points_is_the_lattice():
