@@ -69,7 +69,7 @@ def shade_mesh(
     teeth = (surface.group == TEETH_UPPER) | (surface.group == TEETH_LOWER)
     reach = np.where(teeth, np.maximum(reach, 0.5), reach)  # light passes thin lips
     opened = np.where(teeth, np.maximum(opened, 0.7), opened) * _darkness(surface, regions)
-    wrap = np.where(skin[:, None], skin_wrap(), np.float32(0.12))
+    wrap = np.stack([np.full(3, 0.12, np.float32), skin_wrap()]).take(skin, 0)
     out = albedo * irradiance(normal, light, wrap, reach=reach * opened**0.5, opened=opened)
     broad, narrow = highlights(normal, light)
     gloss = broad * skin * light.shine * (1 - 0.6 * regions.scalp)

@@ -56,13 +56,11 @@ def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals:
     rx, ry, rz = radius[0], radius[1], radius[2]
     steep = np.tan(g.window.max()) + 1e-6
     place, way, travelled = g.root.astype(np.float64), g.flow.astype(np.float64), np.zeros(total)
-    ball, start = np.empty((total, 3)), np.empty(total)  # in units of the skull's radius
-    for s in range(total):
-        ball[s, 0], ball[s, 2] = (place[s, 0] - cx) / rx, (place[s, 2] - cz) / rz
-        ball[s, 1] = max((place[s, 1] - cy) / ry, 0.0)
-        start[s] = np.sqrt(ball[s, 0] ** 2 + ball[s, 1] ** 2 + ball[s, 2] ** 2) + 1e-6
+    ball = (place - center) / radius
+    ball[:, 1] = np.maximum(ball[:, 1], 0.0)
+    start = np.sqrt((ball * ball).sum(1)) + 1e-6
     for k in range(count):
-        for s in range(total):  # strands side by side, because the points of one wait for another
+        for s in range(total):  # side by side, because each point of a strand waits for the last
             x, y, z = place[s, 0], place[s, 1], place[s, 2]
             dx, dy, dz = way[s, 0], way[s, 1], way[s, 2]
             bx, by, bz = ball[s, 0], ball[s, 1], ball[s, 2]
