@@ -22,9 +22,11 @@ CLAMP = 0.875
 
 
 @pytest.fixture(autouse=True)
-def needs_kernels():
+def needs_kernels(monkeypatch):
     if not build.backend("cuda").native:
         pytest.skip(build.backend("cuda").reason)
+    # the plain operators convolve, and TF32 would leave them three digits
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture
@@ -185,5 +187,5 @@ def test_a_clamp_of_filtered_lrelu_lets_no_gradient_pass(agree, dtype, layout):
     def run(x: Tensor) -> Tensor:
         return filtered_lrelu(x, up_filter=f, down_filter=f, up=2, down=2, padding=11, clamp=CLAMP)
 
-    assert float(run(x).abs().max()) <= CLAMP
+    assert float(run(x).abs().max()) <= CLAMP * (1 + 1e-6)  # the taps sum to one, but for rounding
     agree(run, [x], second=False)
