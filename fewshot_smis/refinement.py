@@ -1,8 +1,10 @@
-"""Rough scribbles: move a code along few principal directions until its picture fits the map.
+"""Make a code fit its map better, after encoding.
 
-An encoder trained on tidy maps misreads rough ones. Sparse control (Endo 2022) mends that after
-encoding: the directions in which samples of the prior differ most change the layout plausibly,
-so a handful of coordinates is optimised against what the drawn classes look like.
+An encoder trained on tidy maps misreads rough scribbles. Sparse control (Endo 2022) mends that: the
+directions in which samples of the prior differ most change the layout plausibly, so a handful of
+coordinates is optimised against what the drawn classes look like. A dense map says more than that
+handful can follow. For it every layer moves for itself along all directions, each in units of what
+is common along it, so that plausible changes come first.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from fewshot_smis.codes import check_codes
 from fewshot_smis.labelers import Labeler
-from fewshot_smis.labelers.mismatch import Drawn, drawn_on_grid, mean_mismatch
+from fewshot_smis.labelers.mismatch import Drawn, class_mismatches, drawn_on_grid, mean_mismatch
 from fewshot_smis.optim import make_optimizer
 from fewshot_smis.synthesis import parse_layers, style_layers
 from stylegan import Prior
@@ -21,7 +23,24 @@ from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import sample_z
 
 W_SAMPLES = 1024  # w whose principal components are taken
-COMPONENTS, STEPS, RATE = 8, 201, 0.05  # the paper's
+
+
+class Freedom(NamedTuple):
+    """How far a code is free to move, and how it is moved by Adam."""
+
+    components: int | None  # principal components of w that may change; None for all
+    each_layer: bool  # whether each layer moves for itself, in standard deviations of w
+    steps: int
+    lr: float  # in units of w, or of its standard deviations
+
+
+FEW = Freedom(components=8, each_layer=False, steps=201, lr=0.05)  # the paper's
+ALL = Freedom(components=None, each_layer=True, steps=40, lr=0.1)
+
+
+def freedom_of(labeler: Labeler) -> Freedom:
+    """Return FEW for maps of a few marks, which leave most open, and ALL for dense ones."""
+    return FEW if labeler.sparse else ALL
 
 
 class Refinement(NamedTuple):
@@ -36,25 +55,33 @@ class RefinementReport(NamedTuple):
     """One step of one batch."""
 
     step: int  # steps done, from 1
+    last: bool  # whether no step of this batch follows
     loss: Tensor  # [n], of the batch, at the start of this step
     best: Refinement  # of the batch, so far
 
 
-@torch.no_grad()
-def principal_axes(prior: Prior, num: int, gen: torch.Generator) -> Tensor:
-    """Return the directions in which `W_SAMPLES` sampled w differ most, largest first.
+class Axes(NamedTuple):
+    """Directions in which w differs, the largest first."""
 
-    Unit vectors [P,D], as many as `num`, or D where the prior has no more.
+    directions: Tensor  # [P,D], unit vectors
+    deviations: Tensor  # [P], standard deviation of w along each
+
+
+@torch.no_grad()
+def principal_axes(prior: Prior, num: int | None, gen: torch.Generator) -> Axes:
+    """Return the directions in which `W_SAMPLES` sampled w differ most.
+
+    As many as `num`, or w_dim where that is None or more.
 
     Raises:
         ConfigError: `num` is less than 1.
     """
-    if num < 1:
+    if num is not None and num < 1:
         raise ConfigError(f"{num} principal components; at least 1 is needed")
     z = sample_z(W_SAMPLES, prior.z_dim, gen).to(prior.mapping.w_avg.device)
     w = prior.mapping(z)[:, 0]  # [1024,D]
-    axes = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False).Vh
-    return axes[:num].contiguous()
+    _, lengths, axes = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
+    return Axes(axes[:num].contiguous(), lengths[:num] / len(w) ** 0.5)
 
 
 def layout_layers(num_ws: int) -> tuple[int, ...]:
@@ -72,10 +99,8 @@ def refine(
     prior: Prior,
     *,
     gen: torch.Generator,
-    components: int = COMPONENTS,
+    freedom: Freedom | None = None,
     layers: str | Iterable[int] | None = None,
-    steps: int = STEPS,
-    lr: float = RATE,
     batch: int = 8,
     on_report: Callable[[RefinementReport], None] | None = None,
 ) -> Refinement:
@@ -88,10 +113,8 @@ def refine(
         labeler: Says what classes look like; see `labelers.mismatch`.
         prior: The generator both belong to.
         gen: Source of the samples behind the principal components.
-        components: Principal components that may change.
-        layers: Layers that are moved, all by the same vector; None for `layout_layers`.
-        steps: Steps of Adam.
-        lr: Its learning rate, in units of w.
+        freedom: How the codes move; None for `freedom_of` the labeler.
+        layers: Layers that are moved; None for `layout_layers`.
         batch: Maps optimised at once.
         on_report: Called after each step.
 
@@ -107,13 +130,11 @@ def refine(
         labeler,
         prior,
         gen=gen,
-        components=components,
+        freedom=freedom,
         layers=layers,
-        steps=steps,
-        lr=lr,
         batch=batch,
     ):
-        if report.step == steps:
+        if report.last:
             parts.append(report.best)
         if on_report is not None:
             on_report(report)
@@ -127,10 +148,8 @@ def refinement_steps(
     prior: Prior,
     *,
     gen: torch.Generator,
-    components: int = COMPONENTS,
+    freedom: Freedom | None = None,
     layers: str | Iterable[int] | None = None,
-    steps: int = STEPS,
-    lr: float = RATE,
     batch: int = 8,
 ) -> Iterator[RefinementReport]:
     """Refine a batch after the other; yield a report after each step.
@@ -140,24 +159,26 @@ def refinement_steps(
     check_codes(ws, prior)
     if len(labels) != len(ws):
         raise ShapeError(f"{len(labels)} maps, but {len(ws)} codes; give one code a map")
+    freedom = freedom_of(labeler) if freedom is None else freedom
+    steps = freedom.steps
     if steps < 1:
         raise ConfigError(f"steps is {steps}, but must be at least 1")
     chosen = layout_layers(prior.num_ws) if layers is None else parse_layers(layers, prior.num_ws)
     moved = torch.zeros(prior.num_ws, 1, device=ws.device)
     moved[list(chosen)] = 1
-    axes = principal_axes(prior, components, gen)
+    axes = principal_axes(prior, freedom.components, gen)
     drawn = drawn_on_grid(
         [label.to(ws.device) for label in labels], labeler, label_grid(labeler, prior)
     )
     for part in torch.split(torch.arange(len(ws), device=ws.device), batch):
-        search = _Search(ws[part], moved, axes, lr)
+        search = _Search(ws[part], moved, axes, freedom)
         target = Drawn(drawn.label[part], drawn.known[part])
         first: Tensor | None = None
         for step in range(1, steps + 1):
             loss = search.step(target, labeler, prior)
             first = loss if first is None else first
             best = Refinement(search.best_ws, first, search.best_loss)
-            yield RefinementReport(step, loss, best)
+            yield RefinementReport(step, step == steps, loss, best)
 
 
 @torch.no_grad()
@@ -172,18 +193,23 @@ def label_grid(labeler: Labeler, prior: Prior) -> tuple[int, int]:
 class _Search:
     """Coordinates of a batch of codes, their optimiser, and the best so far."""
 
-    def __init__(self, ws: Tensor, moved: Tensor, axes: Tensor, lr: float) -> None:
-        self.start, self.moved, self.axes = ws.detach(), moved, axes
-        self.shift = ws.new_zeros(len(ws), len(axes), requires_grad=True)  # [N,P]
-        self.optimizer = make_optimizer("adam", [self.shift], lr)
+    def __init__(self, ws: Tensor, moved: Tensor, axes: Axes, freedom: Freedom) -> None:
+        self.start, self.moved, self.each_layer = ws.detach(), moved, freedom.each_layer
+        scale = axes.deviations[:, None] if self.each_layer else 1.0
+        self.axes = axes.directions * scale
+        layers = ws.shape[1] if self.each_layer else 1
+        self.shift = ws.new_zeros(len(ws), layers, len(self.axes), requires_grad=True)
+        self.optimizer = make_optimizer("adam", [self.shift], freedom.lr)
         self.best_ws = self.start
         self.best_loss = ws.new_full((len(ws),), torch.inf)
 
     def step(self, drawn: Drawn, labeler: Labeler, prior: Prior) -> Tensor:
         """Keep the codes that fit best so far, take a step and return the loss [N] before it."""
-        ws = self.start + self.moved * (self.shift @ self.axes)[:, None]  # [N,L,D]
+        ws = self.start + self.moved * (self.shift @ self.axes)  # [N,L,D]
         feats = prior.synthesis.features(ws, labeler.resolutions)
         loss = mean_mismatch(labeler, feats, drawn)  # [N]
+        if self.each_layer:  # free enough to move small parts by themselves
+            loss = loss + class_mismatches(labeler, feats, drawn)
         value = loss.detach()
         better = value < self.best_loss
         self.best_loss = torch.where(better, value, self.best_loss)

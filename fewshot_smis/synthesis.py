@@ -133,6 +133,7 @@ def synthesize(
     prior: Prior,
     *,
     styles: int = 4,
+    ws_layout: Tensor | None = None,
     ws_style: Tensor | None = None,
     layers: str | Iterable[int] | None = None,
     alpha: float = 1.0,
@@ -147,6 +148,7 @@ def synthesize(
         encoder: From label maps to codes of `prior`.
         prior: The generator.
         styles: Number of random styles, drawn from `gen`. 0 draws each map once, as encoded.
+        ws_layout: Codes of the maps [N,L,D], as `refine` gives, instead of the encoder's.
         ws_style: Codes of the styles [S,L,D], instead of random ones.
         layers: Which layers take the style, see `parse_layers`.
         alpha: How far they go towards it.
@@ -159,7 +161,8 @@ def synthesize(
         LabelError: A class id that the encoder does not know.
         ShapeError: Encoder, styles and prior do not fit.
     """
-    ws_layout = encode(labels, encoder, batch=batch)
+    if ws_layout is None:
+        ws_layout = encode(labels, encoder, batch=batch)
     check_codes(ws_layout, prior)
     if ws_style is None and styles == 0:
         ws = ws_layout[:, None]

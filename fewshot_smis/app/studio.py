@@ -27,7 +27,7 @@ from fewshot_smis.encoding import encode
 from fewshot_smis.inversion import PRESETS, InversionSettings, inversion_steps
 from fewshot_smis.labelers import Labeler, label_samples
 from fewshot_smis.perceptual import PerceptualDistance
-from fewshot_smis.refinement import refinement_steps
+from fewshot_smis.refinement import freedom_of, refinement_steps
 from fewshot_smis.synthesis import mix_styles, sample_styles, style_layers
 from stylegan import Prior
 from stylegan.errors import BackendError, ConfigError, LabelError
@@ -207,18 +207,19 @@ class Studio:
             BackendError: The model has no labeler.
         """
         labeler = self._labeler("say what a class looks like")
+        freedom = freedom_of(labeler)
+        freedom = freedom._replace(steps=min(freedom.steps, REFINE_STEPS))
         steps = refinement_steps(
             label[None],
             self._encode(label[None]),
             labeler,
             self.model.prior,
             gen=stream(0, "app/refine", self.device),
-            steps=REFINE_STEPS,
+            freedom=freedom,
         )
         for report in steps:
-            last = report.step == REFINE_STEPS
-            result = self._sight(report.best.ws[0]) if last else None
-            yield Progress(report.step, REFINE_STEPS, result)
+            result = self._sight(report.best.ws[0]) if report.last else None
+            yield Progress(report.step, freedom.steps, result)
 
     def samples(self, seeds: Sequence[int]) -> list[Sight]:
         """Draw samples of the prior, keep their codes, and say how the labeler sees them."""

@@ -25,16 +25,18 @@ from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.prior_figures import draw
 from fewshot_smis.jobs.synthesize import read_codes
 from fewshot_smis.jobs.train import open_model
-from fewshot_smis.labelers import load_labeler
-from fewshot_smis.refinement import COMPONENTS, RATE, STEPS, RefinementReport, refine
+from fewshot_smis.labelers import Labeler, load_labeler
+from fewshot_smis.refinement import ALL, FEW, Freedom, RefinementReport, freedom_of, refine
 from fewshot_smis.runs import Run
 from stylegan.errors import DataError
 from stylegan.seeding import stream
 
+FREEDOMS = {"few": FEW, "all": ALL}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RefineJob(Job):
-    """Draw rough maps better: optimise their codes against what the drawn classes look like."""
+    """Draw maps more exactly: optimise their codes against what the drawn classes look like."""
 
     run: Path | None = opt(None, "Run of `train`; by default the embedded faces model.")
     labels: Path = opt(None, "Label map, or folder of label maps or pairs.", required=True)
@@ -43,11 +45,23 @@ class RefineJob(Job):
         None, "Start from these codes, one a map or one for all, instead of the encoder's."
     )
     prior: Path | None = opt(None, "Generator file; by default the one trained with.")
-    components: int = opt(COMPONENTS, "Principal components of w that may change.", min=1)
+    freedom: str = opt(
+        "auto",
+        "few: all layers move together along eight principal components; all: each by itself along "
+        "all; auto is few for sparse maps, all for dense ones.",
+        choices=("auto", *FREEDOMS),
+    )
+    components: int | None = opt(None, "Principal components of w that may change.", min=1)
     layers: str | None = opt(None, "Layers that may change, as 0-7; by default those of layout.")
-    steps: int = opt(STEPS, "Optimiser steps.", min=1)
-    lr: float = opt(RATE, "Learning rate of Adam.", min=0)
+    steps: int | None = opt(None, "Optimiser steps; by default 201 of few, 40 of all.", min=1)
+    lr: float | None = opt(None, "Learning rate; by default 0.05 of few, 0.1 of all.", min=0)
     batch: int = opt(8, "Maps optimised at once.", min=1)
+
+    def resolve(self, labeler: Labeler) -> Freedom:
+        """Return how codes move for maps of that labeler."""
+        given: dict[str, Any] = {"components": self.components, "steps": self.steps, "lr": self.lr}
+        chosen = freedom_of(labeler) if self.freedom == "auto" else FREEDOMS[self.freedom]
+        return chosen._replace(**{key: v for key, v in given.items() if v is not None})
 
 
 def run_refine(job: RefineJob, run: Run) -> dict[str, Any]:
@@ -68,7 +82,8 @@ def run_refine(job: RefineJob, run: Run) -> dict[str, Any]:
         ws = torch.cat([encode(label[None], encoder) for label in labels])
     else:
         ws = one_each(read_codes(job.codes, prior), len(labels), job.codes)
-    with counter(job.steps * -(-len(ws) // job.batch), "refine") as tick:
+    freedom = job.resolve(labeler)
+    with counter(freedom.steps * -(-len(ws) // job.batch), "refine") as tick:
 
         def on_report(report: RefinementReport) -> None:
             tick()
@@ -81,10 +96,8 @@ def run_refine(job: RefineJob, run: Run) -> dict[str, Any]:
             labeler,
             prior,
             gen=stream(job.seed, "refine/components", device),
-            components=job.components,
+            freedom=freedom,
             layers=job.layers,
-            steps=job.steps,
-            lr=job.lr,
             batch=job.batch,
             on_report=on_report,
         )

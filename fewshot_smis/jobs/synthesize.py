@@ -12,8 +12,11 @@ from fewshot_smis.data import Classes, sheets
 from fewshot_smis.data.images import to_uint8, write_image
 from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import load_label_maps
+from fewshot_smis.encoding import encode
 from fewshot_smis.jobs.base import (
+    counter,
     demo_model,
+    labeler_of,
     pick_device,
     prior_of,
     progress,
@@ -22,6 +25,8 @@ from fewshot_smis.jobs.base import (
 )
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.train import open_model
+from fewshot_smis.labelers import load_labeler
+from fewshot_smis.refinement import freedom_of, refine
 from fewshot_smis.runs import Run
 from fewshot_smis.synthesis import sample_styles, synthesize
 from stylegan import Prior
@@ -40,6 +45,9 @@ class SynthesizeJob(Job):
     alpha: float = opt(1.0, "Strength of the style, 0 to 1.", min=0, max=1)
     style: Path | None = opt(None, "Take styles from these codes (a run of `invert`) instead.")
     psi: float = opt(1.0, "Truncation of random styles.")
+    refine: bool = opt(
+        False, "Make each picture follow its map more closely, as `refine` does; seconds a map."
+    )
     batch: int = opt(8, "Maps drawn at once.", min=1)
 
 
@@ -50,8 +58,13 @@ def run_synthesize(job: SynthesizeJob, run: Run) -> dict[str, Any]:
     encoder, prior = open_model(source, job.prior, device)
     classes = Classes.load(source / "classes.json")
     maps = load_label_maps(job.labels, classes)
-    run.save_inputs({"model": source / "encoder.safetensors", "labels": job.labels})
+    inputs = {"model": source / "encoder.safetensors", "labels": job.labels}
+    file = labeler_of(source, None) if job.refine else None
+    run.save_inputs({**inputs, "labeler": file})
     record_prior(run, prior_of(source, job.prior))
+    layouts = torch.cat([encode(label[None].to(device), encoder) for _, label in maps])
+    if file is not None:
+        layouts = refined([label for _, label in maps], layouts, file, prior, job)
     gen = stream(job.seed, "synthesize/styles")
     if job.style is None:
         ws_style = sample_styles(job.styles, prior, gen, truncation_psi=job.psi)
@@ -59,11 +72,12 @@ def run_synthesize(job: SynthesizeJob, run: Run) -> dict[str, Any]:
         ws_style = read_codes(job.style, prior)
     (run.path / "images").mkdir()
     rows, names, codes = [], [], []
-    for name, label in progress(maps, len(maps), "synthesize"):
+    for (name, label), layout in progress(zip(maps, layouts, strict=True), len(maps), "synthesize"):
         out = synthesize(
             label[None].to(device),
             encoder,
             prior,
+            ws_layout=layout[None],
             ws_style=ws_style,
             layers=job.layers,
             alpha=job.alpha,
@@ -80,6 +94,17 @@ def run_synthesize(job: SynthesizeJob, run: Run) -> dict[str, Any]:
     titles = ["map"] + [f"style {k}" for k in range(len(ws_style))]
     write_image(run.path / "sheet.png", sheets.grid(rows, col_titles=titles))
     return {"maps": len(maps), "pictures": len(names)}
+
+
+def refined(
+    labels: list[Tensor], ws: Tensor, file: Path, prior: Prior, job: SynthesizeJob
+) -> Tensor:
+    """Return the codes [N,L,D] of maps after `refine`, by the labeler in `file`."""
+    labeler = load_labeler(file, ws.device)
+    steps = freedom_of(labeler).steps * -(-len(ws) // job.batch)
+    gen = stream(job.seed, "refine/components", ws.device)
+    with counter(steps, "refine") as tick:
+        return refine(labels, ws, labeler, prior, gen=gen, batch=job.batch, on_report=tick).ws
 
 
 def read_codes(path: Path, prior: Prior) -> Tensor:

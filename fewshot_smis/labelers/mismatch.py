@@ -113,7 +113,22 @@ def class_mismatch(labeler: Labeler, feats: dict[int, Tensor], drawn: Drawn) -> 
     A scalar, over all maps together. An eye counts as much as the hair, as it does in mIoU; 0
     where nothing is known.
     """
-    cost, ids = mismatch(labeler, feats, drawn)[drawn.known], drawn.label[drawn.known]
-    count = torch.bincount(ids, minlength=labeler.num_classes)
-    total = cost.new_zeros(len(count)).index_add(0, ids, cost)
-    return (total / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
+    cost = mismatch(labeler, feats, drawn)
+    one = Drawn(drawn.label.flatten(0, 1)[None], drawn.known.flatten(0, 1)[None])
+    return _class_means(cost.flatten(0, 1)[None], one, labeler.num_classes)[0]
+
+
+def class_mismatches(labeler: Labeler, feats: dict[int, Tensor], drawn: Drawn) -> Tensor:
+    """Return `class_mismatch` of each map by itself, [N]."""
+    return _class_means(mismatch(labeler, feats, drawn), drawn, labeler.num_classes)
+
+
+def _class_means(cost: Tensor, drawn: Drawn, num_classes: int) -> Tensor:
+    """Average costs [N,h,w] over the known pixels of each class, then over classes: [N]."""
+    num = len(cost)
+    maps = torch.arange(num, device=cost.device)[:, None, None] * num_classes
+    ids = (drawn.label + maps)[drawn.known]  # of a class of a map
+    count = torch.bincount(ids, minlength=num * num_classes).view(num, num_classes)
+    total = cost.new_zeros(num * num_classes).index_add(0, ids, cost[drawn.known])
+    means = total.view(num, num_classes) / count.clamp(min=1)
+    return means.sum(dim=1) / (count > 0).sum(dim=1).clamp(min=1)

@@ -22,6 +22,8 @@ from fewshot_smis.cli import (
 )
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, load_pairs
+from fewshot_smis.data.files import read_json
+from fewshot_smis.synthesis import style_layers
 from stylegan import load_generator, save_generator
 from tests.fewshot_smis.tiny import tiny_prior
 
@@ -131,6 +133,24 @@ def test_synthesize_draws_each_map_in_each_style(
     assert torch.equal(ws[:, 0, :5], ws[:, 1, :5])  # the layout's layers
     assert torch.equal(ws[0, :, 5:8], ws[1, :, 5:8])  # the style's layers
     assert not torch.equal(ws[:, 0, 5:8], ws[:, 1, 5:8])
+
+
+def test_synthesize_refines_the_layouts_as_refine_does(
+    pairs: Path, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    common = ("--run", trained["train"], "--labels", pairs / "labels")
+    call("synthesize", *common, "--refine", "--styles", 1, "--out", tmp_path / "drawn")
+    call("refine", *common, "--out", tmp_path / "refined")
+    call("synthesize", *common, "--styles", 1, "--out", tmp_path / "plain")
+    found, want, plain = (
+        load_codes(tmp_path / name / "codes.safetensors")[1]
+        for name in ("drawn", "refined", "plain")
+    )
+    layout = min(style_layers(want.shape[1]))
+    torch.testing.assert_close(found[:, :layout], want[:, :layout])
+    assert torch.equal(found[:, layout:], plain[:, layout:])
+    assert not torch.equal(found[:, :layout], plain[:, :layout])
+    assert "labeler" in read_json(tmp_path / "drawn" / "inputs.json")
 
 
 def test_synthesize_takes_the_styles_of_photographs(

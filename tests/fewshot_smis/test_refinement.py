@@ -17,13 +17,14 @@ from fewshot_smis.data import IGNORE, Classes
 from fewshot_smis.labelers import fit_labeler, save_labeler
 from fewshot_smis.labelers.mismatch import (
     class_mismatch,
+    class_mismatches,
     drawn_on_grid,
     mean_mismatch,
     mean_prototypes,
     mismatch,
     on_grid,
 )
-from fewshot_smis.refinement import layout_layers, principal_axes, refine
+from fewshot_smis.refinement import ALL, FEW, freedom_of, layout_layers, principal_axes, refine
 from stylegan import save_generator
 from stylegan.errors import ConfigError, LabelError, ShapeError
 from stylegan.seeding import sample_z, stream
@@ -104,6 +105,12 @@ def test_classes_count_alike_in_the_mismatch_of_many_maps(prior):
     torch.testing.assert_close(class_mismatch(labeler, feats, drawn), want)
     nothing = on_grid(torch.full_like(labels, 3), labeler, (16, 16))
     assert float(class_mismatch(labeler, feats, nothing)) == 0
+    first = (cost[0, 0, :2].mean() + cost[0, labels[0] == 0].mean()) / 2
+    second = cost[1][drawn.known[1]].mean()  # of one class
+    torch.testing.assert_close(
+        class_mismatches(labeler, feats, drawn), torch.stack([first, second])
+    )
+    assert class_mismatches(labeler, feats, nothing).tolist() == [0, 0]
 
 
 def test_maps_that_cannot_be_compared_are_refused(prior):
@@ -116,12 +123,14 @@ def test_maps_that_cannot_be_compared_are_refused(prior):
 
 
 def test_axes_are_orthogonal_and_the_samples_spread_most_along_the_first(prior):
-    axes = principal_axes(prior, 3, stream(0, "axes"))
+    axes, deviations = principal_axes(prior, 3, stream(0, "axes"))
     torch.testing.assert_close(axes @ axes.T, torch.eye(3), atol=1e-5, rtol=0)
     w = prior.mapping(sample_z(4000, prior.z_dim, stream(1, "w")))[:, 0]
     spread = (w @ axes.T).std(dim=0)
     assert spread[0] > spread[1] > spread[2]
-    assert len(principal_axes(prior, 99, stream(0, "axes"))) == prior.w_dim
+    torch.testing.assert_close(deviations, spread, rtol=0.1, atol=0)
+    for num in (99, None):
+        assert len(principal_axes(prior, num, stream(0, "axes")).directions) == prior.w_dim
 
 
 @pytest.mark.parametrize(("num_ws", "count"), [(18, 8), (14, 8), (12, 7), (6, 4)])
@@ -135,17 +144,35 @@ def test_refinement_fits_the_map_better_and_keeps_the_style_layers(prior, kind):
         linear_labeler(prior) if kind == "linear" else tiny_labeler(prior, sparse=kind == "sparse")
     )
     ws, labels = tiny_codes(prior, 3, seed=2), tiny_labels(3, 3, (20, 24)).flip(2)
-    options = {"steps": 12, "components": 4}
-    found = refine(labels, ws, labeler, prior, gen=stream(0, "refine"), **options)
+    freedom = FEW._replace(steps=12, components=4)
+    found = refine(labels, ws, labeler, prior, gen=stream(0, "refine"), freedom=freedom)
     assert (found.after < found.before).all()
     assert torch.equal(found.ws[:, 4:], ws[:, 4:])
     shift = (found.ws - ws)[:, :4]
     torch.testing.assert_close(shift, shift[:, :1].expand(-1, 4, -1), atol=1e-5, rtol=0)
-    axes = principal_axes(prior, 4, stream(0, "refine"))
+    axes = principal_axes(prior, 4, stream(0, "refine")).directions
     torch.testing.assert_close(shift[:, 0] @ axes.T @ axes, shift[:, 0], atol=1e-5, rtol=0)
     feats = features(prior, labeler, found.ws)
     drawn = drawn_on_grid(labels, labeler, (16, 16))
     torch.testing.assert_close(mean_mismatch(labeler, feats, drawn), found.after)
+
+
+def test_dense_maps_move_each_layer_for_itself_and_fit_better_for_it(prior):
+    labeler = linear_labeler(prior)
+    ws, labels = tiny_codes(prior, 3, seed=2), tiny_labels(3, 3, (20, 24)).flip(2)
+    assert freedom_of(labeler) is ALL
+    assert freedom_of(tiny_labeler(prior, sparse=True)) is FEW
+    found = refine(labels, ws, labeler, prior, gen=stream(0, "refine"))
+    assert (found.after < found.before).all()
+    shift = found.ws - ws
+    assert shift[:, 4:].abs().max() == 0
+    assert (shift[:, 1:4] - shift[:, :1]).abs().amax(dim=(0, 2)).min() > 1e-3
+    few = refine(labels, ws, labeler, prior, gen=stream(0, "r"), freedom=FEW._replace(steps=40))
+    drawn = drawn_on_grid(labels, labeler, (16, 16))
+    costs = [mean_mismatch(labeler, features(prior, labeler, w), drawn) for w in (found.ws, few.ws)]
+    assert float(costs[0].mean()) < float(costs[1].mean())
+    feats = features(prior, labeler, found.ws)
+    torch.testing.assert_close(costs[0] + class_mismatches(labeler, feats, drawn), found.after)
 
 
 def test_maps_are_refined_each_for_itself_and_may_differ_in_size(prior):
@@ -153,12 +180,14 @@ def test_maps_are_refined_each_for_itself_and_may_differ_in_size(prior):
     ws = tiny_codes(prior, 3, seed=2)
     labels = [tiny_labels(1, 3, size)[0] for size in ((20, 24), (16, 16), (40, 30))]
     steps = []
+    common = {"freedom": FEW._replace(steps=3)}
     together = refine(
-        labels, ws, labeler, prior, gen=stream(0, "r"), steps=3, batch=2, on_report=steps.append
+        labels, ws, labeler, prior, gen=stream(0, "r"), batch=2, on_report=steps.append, **common
     )
-    alone = refine(labels[1:2], ws[1:2], labeler, prior, gen=stream(0, "r"), steps=3)
+    alone = refine(labels[1:2], ws[1:2], labeler, prior, gen=stream(0, "r"), **common)
     torch.testing.assert_close(together.ws[1:2], alone.ws)
-    assert [(r.step, len(r.loss)) for r in steps] == [(i, n) for n in (2, 1) for i in (1, 2, 3)]
+    found = [(r.step, r.last, len(r.loss)) for r in steps]
+    assert found == [(i, i == 3, n) for n in (2, 1) for i in (1, 2, 3)]
 
 
 def test_wrong_arguments_are_refused(prior):
@@ -167,9 +196,9 @@ def test_wrong_arguments_are_refused(prior):
     with pytest.raises(ShapeError, match="1 maps, but 2 codes"):
         refine(labels[:1], ws, labeler, prior, gen=gen)
     with pytest.raises(ConfigError, match="steps is 0"):
-        refine(labels, ws, labeler, prior, gen=gen, steps=0)
+        refine(labels, ws, labeler, prior, gen=gen, freedom=ALL._replace(steps=0))
     with pytest.raises(ConfigError, match="0 principal components"):
-        refine(labels, ws, labeler, prior, gen=gen, components=0)
+        refine(labels, ws, labeler, prior, gen=gen, freedom=FEW._replace(components=0))
     with pytest.raises(ConfigError, match="outside the network"):
         refine(labels, ws, labeler, prior, gen=gen, layers="5-9")
 

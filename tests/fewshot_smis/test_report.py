@@ -49,7 +49,7 @@ def test_the_plan_holds_every_system_shot_and_repeat() -> None:
     plan = [cell for wave in per_wave for cell in wave if cell.method != "inversion"]
     assert len({cell.name for cell in plan}) == len(plan)
     dense = [c for c in plan if c.kind == "dense" and c.shots]
-    assert len(dense) == 3 * 2 * 7
+    assert len(dense) == 3 * 2 * 8
     assert {c.first for c in dense} == {0, 5, 10}
     sparse = {c.method for c in plan if c.kind == "sparse"}
     assert sparse == {"paper", "default", "pix2pix", "pix2pixhd", "spade", "oasis"}

@@ -8,7 +8,8 @@ from fewshot_smis.jobs.options import Job, opt
 
 SHOTS = (1, 5)
 BASELINES = ("pix2pix", "pix2pixhd", "spade", "oasis")
-FEW_SHOT = ("paper", "prototypes", "default")
+FEW_SHOT = ("paper", "prototypes", "default", "refined")
+ONLY_DENSE = ("prototypes", "refined")  # of sparse maps prototypes are the default
 MAPS = ("dense,sparse", "dense", "sparse")
 QUICK = {"repeats": 2, "pictures": 200, "held": 100, "seconds": 10, "width": 8}
 WEIGHTS = (1, 10, 100)  # of the perceptual distance in OASIS; the table has it without
@@ -103,5 +104,5 @@ def repeated(job: ReportJob, repeat: int) -> list[Cell]:
         for kind in job.kinds.split(",")
         for shots in SHOTS
         for method in (*FEW_SHOT, *BASELINES)
-        if kind == "dense" or method != "prototypes"  # of sparse maps these are the default
+        if kind == "dense" or method not in ONLY_DENSE
     ]

@@ -1,7 +1,7 @@
 """The systems of the report, each trained within a time on what a cell gives it."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from fewshot_smis.baselines.methods import FAMILIES, build, fitting, save_method
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import UInt8
+from fewshot_smis.encoding import encode
 from fewshot_smis.jobs.base import open_prior
 from fewshot_smis.jobs.baseline import draw, of_width, parse_options
 from fewshot_smis.jobs.report.budget import TRIAL_STEPS, Clock, clock_of, steps_within, timed
@@ -25,6 +26,7 @@ from fewshot_smis.jobs.train import TrainEncoderJob, new_encoder, progress_rows
 from fewshot_smis.labelers import Labeler, fit_labeler, label_samples, save_labeler
 from fewshot_smis.metrics.segmentation import agreement, confusion
 from fewshot_smis.perceptual import load_perceptual
+from fewshot_smis.refinement import refine
 from fewshot_smis.synthesis import mix_styles, sample_styles, synthesize
 from fewshot_smis.training import Shots, TrainReport, train_encoder
 from stylegan import Prior
@@ -107,7 +109,7 @@ def train_few_shot(task: Task) -> Trained:
     cell, device = task.cell, task.study.device
     prior = open_prior(None, device)
     shots = judged(task, prior, JUDGED_SHOTS) if cell.method == "judge" else given(task, prior)
-    method = "auto" if cell.method in ("default", "judge") else "prototypes"
+    method = "prototypes" if cell.method in ("paper", "prototypes") else "auto"
     labeler = fit_labeler(
         prior, shots.ws, shots.labels, KINDS[cell.kind], method=method, seed=task.seed
     )
@@ -149,11 +151,37 @@ def train_few_shot(task: Task) -> Trained:
     if cell.kind == "dense":
         facts |= pseudo_labels(task.study, labeler, prior)
 
+    def find(label: Tensor) -> Tensor:
+        ws = encode(label, last.encoder)
+        if cell.method != "refined":
+            return ws
+        return refine(label, ws, labeler, prior, gen=stream(0, "report/refine", device)).ws
+
+    layouts = Layouts(find)
+
     def paint(label: Tensor, seed: int) -> Tensor:
+        label = label.to(device)
         style = sample_styles(1, prior, stream(seed, "report/styles"))
-        return synthesize(label.to(device), last.encoder, prior, ws_style=style).img[:, 0]
+        found = synthesize(label, last.encoder, prior, ws_layout=layouts(label), ws_style=style)
+        return found.img[:, 0]
 
     return Trained(paint, facts)
+
+
+class Layouts:
+    """Codes of batches of maps, found once for all the styles they are drawn in."""
+
+    def __init__(self, find: Callable[[Tensor], Tensor]) -> None:
+        self._find = find
+        self._known: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, label: Tensor) -> Tensor:
+        """Return the codes [N,L,D] of `label` [N,H,W]."""
+        for known, ws in self._known:
+            if torch.equal(known, label):
+                return ws
+        self._known.append((label, self._find(label)))
+        return self._known[-1][1]
 
 
 def draw_average(task: Task) -> Trained:

@@ -8,7 +8,7 @@ from fewshot_smis.app.studio import MOST_CODES, Look, Model, Studio, in_parts, m
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, to_uint8
 from fewshot_smis.encoding import encode
-from fewshot_smis.refinement import refine
+from fewshot_smis.refinement import ALL, refine
 from fewshot_smis.synthesis import sample_styles, synthesize
 from stylegan.errors import BackendError, ConfigError, LabelError
 from stylegan.seeding import stream
@@ -93,7 +93,8 @@ def test_a_rough_map_is_refined_to_a_layout(
     ws = encode(label[None], studio.model.encoder)
     model = studio.model
     gen = stream(0, "app/refine")
-    found = refine(label[None], ws, model.labeler, model.prior, gen=gen, steps=4)
+    freedom = ALL._replace(steps=4)
+    found = refine(label[None], ws, model.labeler, model.prior, gen=gen, freedom=freedom)
     torch.testing.assert_close(studio.code(reports[-1].result.code), found.ws[0])
     drawing = studio.draw(label, Look(layout=reports[-1].result.code))
     np.testing.assert_array_equal(drawing.pictures[0], reports[-1].result.picture)
