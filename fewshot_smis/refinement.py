@@ -203,6 +203,7 @@ class _Search:
         self.best_ws = self.start
         self.best_loss = ws.new_full((len(ws),), torch.inf)
 
+    @torch.enable_grad()
     def step(self, drawn: Drawn, labeler: Labeler, prior: Prior) -> Tensor:
         """Keep the codes that fit best so far, take a step and return the loss [N] before it."""
         ws = self.start + self.moved * (self.shift @ self.axes)  # [N,L,D]

@@ -143,7 +143,7 @@ def test_a_report_is_carried_out_once(small: Path) -> None:
     write_faces(folder / "held", 9, 1)
     sizes = ("--repeats", 1, "--held", 9, "--width", 2, "--seconds", 0, "--quick")
     arguments = ("--folder", folder, "--docs", docs, *sizes, "--device", "cpu")
-    assert "14 of 14" in call(*arguments)
+    assert "16 of 16" in call(*arguments)
     page = (docs / "results.md").read_text()
     assert page.count("| OASIS | 1 |") == 3
     assert "the best baseline" in page
@@ -156,12 +156,12 @@ def test_a_report_is_carried_out_once(small: Path) -> None:
     assert 0 <= result["miou"] <= 1
     assert 0 <= result["pseudo_miou"] <= 1
     every = json.loads((docs / "results.json").read_text())
-    assert len(every["cells"]) == 14
+    assert len(every["cells"]) == 16
     assert [one["shots"] for one in every["inversions"]] == [5]
 
     (cell / "result.json").unlink()  # as if it had been stopped
     kept = {f: f.stat().st_mtime_ns for f in (folder / "cells").glob("*/result.json")}
-    assert "14 of 14" in call(*arguments)
+    assert "16 of 16" in call(*arguments)
     assert json.loads((cell / "result.json").read_text())["miou"] == result["miou"]
     assert kept == {f: f.stat().st_mtime_ns for f in kept}
 
