@@ -33,8 +33,8 @@ _FIELDS = (
 class BlendShape(NamedTuple):
     """A sparse displacement of the mesh."""
 
-    vertex: Array | slice  # [n] ids, or all
-    delta: Array  # [n,3] float32, dm at weight 1
+    place: Array | slice  # [3n] places in the flattened mesh, which index fastest; or all
+    delta: Array  # [3n] float32, dm at weight 1
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Geometry:
     shapes: dict[str, BlendShape]
 
 
-def _ids(vertex: Array, count: int) -> Array | slice:
-    """Return the ids `vertex` [n] as what indexes fastest: a slice where they are all `count`."""
+def _blend_shape(vertex: Array, delta: Array, count: int) -> BlendShape:
+    """Return the shape that moves the vertices `vertex` [n] of `count` by `delta` [n,3]."""
+    place = (vertex.astype(np.intp)[:, None] * 3 + np.arange(3)).ravel()
     every = np.array_equal(vertex, np.arange(count))
-    return slice(None) if every else vertex.astype(np.intp)
+    return BlendShape(slice(None) if every else place, delta.ravel())
 
 
 @functools.cache
@@ -69,9 +70,7 @@ def load_geometry() -> Geometry:
     drawn = groups != HAIR_HELPER
     pointer, delta = data["bs_ptr"], data["bs_delta"].astype(np.float32)
     shapes = {
-        str(name): BlendShape(
-            _ids(data["bs_idx"][start:stop], len(data["verts"])), delta[start:stop]
-        )
+        str(name): _blend_shape(data["bs_idx"][start:stop], delta[start:stop], len(data["verts"]))
         for name, start, stop in zip(data["bs_names"], pointer[:-1], pointer[1:], strict=True)
     }
     return Geometry(
@@ -90,13 +89,13 @@ def load_geometry() -> Geometry:
 
 
 def add_shape(verts: Array, name: str, weight: float) -> None:
-    """Move `verts` [V,3] in place by `weight` times the blend shape `name`.
+    """Move the contiguous `verts` [V,3] in place by `weight` times the blend shape `name`.
 
     Shapes without effect on the head are not in the pack; their names do nothing.
     """
     shape = load_geometry().shapes.get(name)
     if shape is not None and weight:
-        verts[shape.vertex] += weight * shape.delta
+        verts.reshape(-1)[shape.place] += weight * shape.delta
 
 
 def unit(vectors: Array) -> Array:

@@ -40,9 +40,9 @@ def test_add_shape_moves_only_its_vertices_by_the_weight():
     verts = geo.verts.copy()
     add_shape(verts, "faceunits/jawOpen", 0.5)
     shape = geo.shapes["faceunits/jawOpen"]
-    others = np.setdiff1d(np.arange(len(verts)), shape.vertex)
-    np.testing.assert_array_equal(verts[others], geo.verts[others])
-    moved = (verts - geo.verts)[shape.vertex]
+    others = np.setdiff1d(np.arange(verts.size), shape.place)
+    np.testing.assert_array_equal(verts.ravel()[others], geo.verts.ravel()[others])
+    moved = (verts - geo.verts).ravel()[shape.place]
     np.testing.assert_allclose(moved, 0.5 * shape.delta, atol=2e-6)
     assert verts[geo.landmarks[8], 1] < geo.verts[geo.landmarks[8], 1]  # the chin sinks
 
