@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--r1-gamma", type=float, default=0.1)
     parser.add_argument("--minutes", type=float, default=40.0, help="of a core, for each critic")
     parser.add_argument("--turn", type=float, default=120.0, help="seconds of a core")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     args = parser.parse_args()
 
     trainers = {critic: build(critic, args) for critic in CRITICS}
