@@ -10,12 +10,13 @@ into pictures.
     gen = fs.stream(0, "notebook")                            # every draw names its source
 
     # 1. Invert the pictures: codes ws [N,L,D] whose renderings look like them.
-    found = fs.invert(pairs.images(prior.img_resolution), prior, gen=gen)
+    images = pairs.images(prior.img_resolution)
+    found = fs.invert(images, prior, gen=gen)
 
     # 2. Read labels off features: linear heads for dense maps; for sparse ones, or with the
     #    paper's method="prototypes", the features most like those of the labelled pixels.
     labels = [pair.label for pair in pairs.pairs]
-    labeler = fs.fit_labeler(prior, found.ws, labels, pairs.classes)
+    labeler = fs.fit_labeler(prior, found.ws, labels, pairs.classes, images=images)
 
     # 3. Train an encoder on endless samples of the prior and their pseudo labels.
     config = fs.EncoderConfig(

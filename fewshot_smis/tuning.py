@@ -18,6 +18,7 @@ from fewshot_smis.optim import make_optimizer
 from fewshot_smis.perceptual import PerceptualDistance
 from stylegan import Prior
 from stylegan.errors import ConfigError, ShapeError
+from stylegan.prepared import PreparedSynthesis
 from stylegan.seeding import sample_z
 
 NEARBY = 0.3  # how far from the pivot towards a sample pictures are held
@@ -49,7 +50,7 @@ def tune_prior(
         on_report: Called after each step with its number and its loss.
 
     Raises:
-        ConfigError: `steps` is less than 1.
+        ConfigError: `steps` is less than 1, or `prior` is prepared, which has no weights to tune.
         ShapeError: Codes of another prior, or not one for each picture.
     """
     check_codes(ws, prior)
@@ -57,6 +58,10 @@ def tune_prior(
         raise ShapeError(f"{len(images)} pictures, but {len(ws)} codes; give one code a picture")
     if steps < 1:
         raise ConfigError(f"steps of the tuning is {steps}; give at least 1")
+    if isinstance(prior.synthesis, PreparedSynthesis):
+        raise ConfigError(
+            "a prepared generator has no weights to tune; give the one that load_generator returns"
+        )
     tuned = copy.deepcopy(prior).requires_grad_(False)
     tuned.synthesis.requires_grad_(True)
     optimizer = make_optimizer("adam", tuned.synthesis.parameters(), lr)

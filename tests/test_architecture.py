@@ -15,10 +15,10 @@ MAX_LINES = 450
 ROOMS = (
     {"data", "faces"},
     {"perceptual", "losses", "optim", "codes"},
-    {"inversion"},
+    {"inversion", "tuning"},
     {"labelers"},
     {"encoding", "training"},
-    {"synthesis", "refinement", "editing", "directions", "tuning", "walks", "prior_figures"},
+    {"synthesis", "refinement", "editing", "directions", "walks", "prior_figures"},
     {"baselines", "metrics"},
     {"runs"},
     {"app"},

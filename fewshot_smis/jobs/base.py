@@ -55,9 +55,14 @@ def demo_judge() -> Path:
     return DEMO / "judge.safetensors"
 
 
+def open_weights(path: Path | None, device: torch.device) -> Prior:
+    """Load the generator at `path`, or the embedded one, as it is: its weights can be tuned."""
+    return load_generator(demo_prior() if path is None else path, device=device)
+
+
 def open_prior(path: Path | None, device: torch.device) -> Prior:
     """Load the generator at `path`, or the embedded one, prepared to draw."""
-    return prepare(load_generator(demo_prior() if path is None else path, device=device))
+    return prepare(open_weights(path, device))
 
 
 def open_run(job: Any, name: str) -> Run:

@@ -13,7 +13,7 @@ from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import to_uint8, write_image
 from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import Pairs, load_pairs
-from fewshot_smis.jobs.base import open_prior, pick_device, record_prior, run_file
+from fewshot_smis.jobs.base import open_prior, open_weights, pick_device, record_prior, run_file
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.labelers import HeadSettings, Labeler, fit_labeler, label_samples, save_labeler
 from fewshot_smis.labelers.fit import METHODS
@@ -39,6 +39,9 @@ class LabelJob(Job):
         choices=METHODS,
     )
     views: int = opt(4, "Linear: extra views of each picture, in other styles and noise.", min=0)
+    tuning: int = opt(
+        30, "Linear: steps a picture by which a copy of the generator learns to draw them.", min=0
+    )
     members: int = opt(1, "Linear: heads in the ensemble.", min=1)
     drop: float = opt(
         0.0,
@@ -66,13 +69,14 @@ def run_label(job: LabelJob, run: Run) -> dict[str, Any]:
     ws = codes_of([pair.name for pair in pairs.pairs], names, ws).to(device)
     labels = [pair.label.to(device) for pair in pairs.pairs]
     labeler = fit_labeler(
-        prior,
+        open_weights(job.prior, device),
         ws,
         labels,
         pairs.classes,
         kind=job.kind,
         method=job.method,
-        linear=HeadSettings(views=job.views, members=job.members, drop=job.drop),
+        linear=HeadSettings(views=job.views, members=job.members, drop=job.drop, tuning=job.tuning),
+        images=pairs.images(prior.img_resolution).to(device),
         seed=job.seed,
         reference=job.reference,
         topk=job.topk,

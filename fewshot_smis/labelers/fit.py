@@ -21,13 +21,15 @@ from fewshot_smis.labelers.prototypes import (
     point_prototypes,
 )
 from fewshot_smis.labelers.sparse import SparseLabeler
-from stylegan import Prior
+from fewshot_smis.tuning import tune_prior
+from stylegan import Prior, prepare
 from stylegan.errors import ConfigError, LabelError, ShapeError
 from stylegan.prior import nearest
 from stylegan.seeding import stream
 
 KINDS = ("auto", "dense", "sparse")
 METHODS = ("auto", "prototypes", "columns", "linear")
+TUNING_LR = 1e-3  # of Adam; more steps or three times the rate gain little
 LARGEST_HEAD = 256  # px; larger features cost memory and hold texture
 
 
@@ -56,6 +58,7 @@ def fit_labeler(
     topk: int = 3,
     threshold: float = 0.5,
     linear: HeadSettings | None = None,
+    images: Tensor | None = None,
     seed: int = 0,
     batch: int = 4,
 ) -> Labeler:
@@ -77,13 +80,17 @@ def fit_labeler(
         topk: Pixels that each sparse prototype claims.
         threshold: Cosine that a sparse claim must exceed.
         linear: How linear heads are fitted; None takes the defaults.
+        images: The shots themselves [N,3,H,W] in [-1,1], which the codes draw only nearly. With
+            them linear heads read the features of a copy of the prior that draws them better;
+            `prior` must be as it was loaded then, not prepared.
         seed: Of the views and members of linear heads.
         batch: Shots rendered at once.
 
     Raises:
         ConfigError: Unknown `kind` or `method`, a method that does not fit the kind, or bad
-            `topk` or `threshold`.
-        ShapeError: The codes belong to another prior, or their number is not that of the maps.
+            `topk` or `threshold`; a prepared prior that is to be tuned.
+        ShapeError: The codes belong to another prior, or their number is not that of the maps
+            or pictures.
         LabelError: An id outside `classes`, or not one labelled pixel.
     """
     if kind not in KINDS:
@@ -95,7 +102,10 @@ def fit_labeler(
     maps = [m.to(ws.device) for m in maps]
     method = _chosen(method, sparse, one_size=reference or resolution is not None)
     if method == "linear":
-        return _fit_linear(prior, ws, maps, classes, linear or HeadSettings(), seed, batch)
+        settings = linear or HeadSettings()
+        if images is not None and settings.tuning > 0:
+            prior = _tuned(prior, ws, images, settings, seed)
+        return _fit_linear(prior, ws, maps, classes, settings, seed, batch)
     size = feature_resolution(prior, reference=reference) if resolution is None else resolution
     smaller = [r for r in prior.synthesis.block_resolutions if r < size]
     sizes = (*smaller, size) if method == "columns" else (size,)
@@ -168,6 +178,20 @@ def head_resolutions(prior: Prior) -> tuple[int, ...]:
     """Return the sizes of the features that linear heads read: all up to 256 px."""
     sizes = prior.synthesis.block_resolutions
     return tuple(r for r in sizes if r <= LARGEST_HEAD) or (min(sizes),)
+
+
+def _tuned(prior: Prior, ws: Tensor, images: Tensor, settings: HeadSettings, seed: int) -> Prior:
+    """Return a copy of the prior whose pictures of the codes are nearer to the shots.
+
+    Its features lie where the parts of the shots are, and a few steps hardly change what they mean,
+    so that heads fitted to them label samples of the prior itself.
+    """
+    gen = stream(seed, "labeler/tuning", ws.device)
+    steps = settings.tuning * len(ws)
+    with torch.enable_grad():
+        return prepare(
+            tune_prior(prior, ws, images, gen=gen, steps=steps, lr=TUNING_LR, locality=0.0)
+        )
 
 
 @torch.no_grad()

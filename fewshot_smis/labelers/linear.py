@@ -138,6 +138,7 @@ class HeadSettings:
         decay: Weight of the squared heads against the loss of one shot, for features brought to
             unit variance.
         steps: Iterations of L-BFGS.
+        tuning: Steps a shot of tuning the prior to the shots' pictures, where they are given.
     """
 
     views: int = 4
@@ -146,10 +147,12 @@ class HeadSettings:
     balance: float = 0.5
     decay: float = 0.03
     steps: int = 30
+    tuning: int = 30
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name, low in (("views", 0), ("members", 1), ("balance", 0), ("decay", 0), ("steps", 1)):
+        least = {"views": 0, "members": 1, "balance": 0, "decay": 0, "steps": 1, "tuning": 0}
+        for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least {low}")
         if not 0 <= self.drop < 1:

@@ -23,6 +23,7 @@ from fewshot_smis.cli import (
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, load_pairs
 from fewshot_smis.data.files import read_json
+from fewshot_smis.labelers import load_labeler
 from fewshot_smis.synthesis import style_layers
 from stylegan import load_generator, save_generator
 from tests.fewshot_smis.tiny import tiny_prior
@@ -104,6 +105,20 @@ def test_invert_writes_a_code_for_each_picture(trained: dict[str, Path]) -> None
     result = json.loads((run / "result.json").read_text())
     assert sorted(result["loss"]) == ["p0", "p1"]
     assert pixels(run / "sheet.png").shape[1] > 300
+
+
+def test_label_tunes_the_prior_that_heads_learn_from(
+    trained: dict[str, Path], pairs: Path, tmp_path: Path
+) -> None:
+    call(
+        *("label", "--pairs", pairs, "--codes", trained["invert"], "--prior", trained["prior"]),
+        *("--samples", 1, "--tuning", 0, "--out", tmp_path / "label"),
+    )
+    tuned, plain = (
+        load_labeler(folder / "labeler.safetensors").state_dict()
+        for folder in (trained["label"], tmp_path / "label")
+    )
+    assert not torch.allclose(tuned["weight16"], plain["weight16"], rtol=0.01)
 
 
 def test_label_and_train_leave_models_and_sheets(trained: dict[str, Path]) -> None:

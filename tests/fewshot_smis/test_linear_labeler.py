@@ -14,7 +14,10 @@ from fewshot_smis.labelers import (
     save_labeler,
 )
 from fewshot_smis.labelers.linear import Heads, fit_heads, redrawn, summed_logits
+from fewshot_smis.losses import l2
 from fewshot_smis.training import PseudoPairs, TrainingSettings
+from fewshot_smis.tuning import tune_prior
+from stylegan import prepare
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_codes, tiny_labels, tiny_prior
@@ -232,3 +235,39 @@ def test_mistakes_are_named():
     dense = fit_labeler(prior, ws, label, classes, method="prototypes")
     with pytest.raises(TypeError, match="disputes need an ensemble"):
         dense.disputes({8: torch.zeros(1, 8, 8, 8)})
+
+
+def test_heads_learn_from_a_prior_tuned_to_the_pictures():
+    prior, other = tiny_prior(16), tiny_prior(16, seed=1)
+    ws, label, classes = tiny_codes(prior), tiny_labels(2, 3, (16, 16)), Classes.generic(3)
+    images = other.synthesis(ws).img  # what no code of the prior draws
+    before = {name: value.clone() for name, value in prior.state_dict().items()}
+    settings = HeadSettings(views=0, steps=5, tuning=3)
+    found = fit_labeler(prior, ws, label, classes, linear=settings, images=images)
+    for name, value in prior.state_dict().items():
+        assert torch.equal(value, before[name])
+    tuned = tune_prior(prior, ws, images, gen=stream(0, "x"), steps=6, lr=1e-3, locality=0.0)
+    assert l2(tuned.synthesis(ws).img, images).sum() < l2(prior.synthesis(ws).img, images).sum()
+    by_hand = fit_labeler(tuned, ws, label, classes, linear=settings)
+    plain = fit_labeler(prior, ws, label, classes, linear=settings)
+    assert isinstance(found, LinearLabeler)
+    assert isinstance(by_hand, LinearLabeler)
+    assert isinstance(plain, LinearLabeler)
+    for r in found.resolutions:
+        torch.testing.assert_close(found.weight[r], by_hand.weight[r], rtol=1e-2, atol=1e-3)
+        assert not torch.allclose(found.weight[r], plain.weight[r])
+
+
+def test_without_tuning_or_heads_the_pictures_do_not_count():
+    prior = tiny_prior(16)
+    ws, label, classes = tiny_codes(prior), tiny_labels(2, 3, (16, 16)), Classes.generic(3)
+    images = -prior.synthesis(ws).img
+    feats = prior.synthesis.features(tiny_codes(prior, seed=3), (4, 8, 16))
+    for options in ({"linear": HeadSettings(steps=5, tuning=0)}, {"method": "prototypes"}):
+        with_them = fit_labeler(prior, ws, label, classes, images=images, **options)
+        without = fit_labeler(prior, ws, label, classes, **options)
+        assert torch.equal(with_them.scores(feats), without.scores(feats))
+    with pytest.raises(ConfigError, match="prepared generator has no weights to tune"):
+        fit_labeler(prepare(prior), ws, label, classes, images=images)
+    with pytest.raises(ShapeError, match="1 pictures, but 2 codes"):
+        fit_labeler(prior, ws, label, classes, images=images[:1])

@@ -120,6 +120,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(report_cells, "demo_judge", lambda: tmp_path / "judge.safetensors")
     for module in (report_cells, systems, figures):
         monkeypatch.setattr(module, "open_prior", lambda path, device: prior)
+    monkeypatch.setattr(systems, "open_weights", lambda path, device: prior)
     for name, value in (("SAMPLES", 4), ("JUDGED_SHOTS", 2), ("JUDGED_SAMPLES", 8)):
         monkeypatch.setattr(systems, name, value)
     monkeypatch.setattr(systems, "TRIAL_STEPS", 2)

@@ -51,7 +51,7 @@ def invert_shots(job: ReportJob, cell: Cell, study: Study, run: Run) -> dict[str
     """Find the codes of a repeat's shots."""
     prior = open_prior(None, study.device)
     rows = slice(cell.first, cell.first + cell.shots)
-    img = study.sets["renders"]["img"][rows].to(study.device).float() / 127.5 - 1
+    img = study.pictures(rows)
     clock = clock_of(study.device)
     start = clock()
     gen = stream(job.seed, f"report/invert {cell.repeat}", study.device)

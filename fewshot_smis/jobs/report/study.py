@@ -77,6 +77,10 @@ class Study:
         label = self.maps("renders", kind)[rows]
         return Examples(self.sets["renders"]["img"][rows], label, KINDS[kind].num_classes)
 
+    def pictures(self, rows: slice) -> Tensor:
+        """Return pictures to learn from, [N,3,H,W] in [-1,1]."""
+        return self.sets["renders"]["img"][rows].to(self.device).float() / 127.5 - 1
+
     @cached_property
     def space(self) -> Callable[[Tensor], Tensor]:
         """Features of pictures [N,3,H,W] in [-1,1], of any number, in the lite0 space."""

@@ -17,7 +17,7 @@ from fewshot_smis.codes import load_codes
 from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import UInt8
 from fewshot_smis.encoding import encode
-from fewshot_smis.jobs.base import open_prior
+from fewshot_smis.jobs.base import open_prior, open_weights
 from fewshot_smis.jobs.baseline import draw, of_width, parse_options
 from fewshot_smis.jobs.report.budget import TRIAL_STEPS, Clock, clock_of, steps_within, timed
 from fewshot_smis.jobs.report.plan import Cell, ReportJob, inversion
@@ -108,10 +108,20 @@ def train_few_shot(task: Task) -> Trained:
     """Fit a labeler to the cell's shots, and train an encoder on what it says of samples."""
     cell, device = task.cell, task.study.device
     prior = open_prior(None, device)
-    shots = judged(task, prior, JUDGED_SHOTS) if cell.method == "judge" else given(task, prior)
+    if cell.method == "judge":
+        shots, images = judged(task, prior, JUDGED_SHOTS), None  # their codes are exact
+    else:
+        chosen = slice(cell.first, cell.first + cell.shots)
+        shots, images = given(task, prior), task.study.pictures(chosen)
     method = "prototypes" if cell.method in ("paper", "prototypes") else "auto"
     labeler = fit_labeler(
-        prior, shots.ws, shots.labels, KINDS[cell.kind], method=method, seed=task.seed
+        open_weights(None, device),
+        shots.ws,
+        shots.labels,
+        KINDS[cell.kind],
+        method=method,
+        images=images,
+        seed=task.seed,
     )
     save_labeler(labeler, task.folder / "labeler.safetensors")
     preset = "reference" if cell.method == "paper" else "default"
