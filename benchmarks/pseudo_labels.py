@@ -1,6 +1,8 @@
 """How well samples of the prior are labelled after one and five shots, in the eyes of the judge.
 
-    python -m benchmarks.pseudo_labels --shots shots --codes runs/00001-invert
+    fewshot-smis faces render shots --count 25 --size 128 --seed 300000
+    fewshot-smis invert --images shots --steps 100 --out shots-codes
+    python -m benchmarks.pseudo_labels --shots shots --codes shots-codes
 
 The shots are a folder of rendered faces with exact maps, their codes those of `invert`; each repeat
 takes other shots. Rows: the paper's prototypes at both feature sizes, linear heads without and with
