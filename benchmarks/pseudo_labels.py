@@ -11,7 +11,6 @@ the judge's labels. Writes pseudo_labels.json.
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from benchmarks.measure import machine
 from fewshot_smis.codes import load_codes
 from fewshot_smis.data import Classes, load_pairs
+from fewshot_smis.data.files import write_json
 from fewshot_smis.jobs.base import demo_judge, open_weights, run_file
 from fewshot_smis.labelers import HeadSettings, Labeler, fit_labeler, label_samples
 from fewshot_smis.metrics.judge import Judge, load_judge
@@ -116,7 +116,7 @@ def main() -> None:
             table[f"{count} shot, {name}"] = {**row, "repeats": found}
             print(f"{count} shot, {name:30}", row, flush=True)
     content = {"machine": machine(torch.device("cpu")), "pseudo_label_miou": table}
-    (args.out / "pseudo_labels.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(args.out / "pseudo_labels.json", content)
 
 
 if __name__ == "__main__":

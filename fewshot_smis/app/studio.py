@@ -199,7 +199,7 @@ class Studio:
         return [Drawing(share, ws.cpu()) for share, ws in zip(shares, codes, strict=True)]
 
     def refine(self, label: Tensor) -> Iterator[Progress]:
-        """Fit the picture of a rough map [H,W] to it, step by step.
+        """Let the picture of a map [H,W] follow it more closely, step by step.
 
         The last report's result is a `Sight`, whose code is the layout to draw with.
 

@@ -13,12 +13,12 @@ from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import to_uint8, write_image
 from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import Pairs, load_pairs
-from fewshot_smis.jobs.base import open_prior, open_weights, pick_device, record_prior, run_file
+from fewshot_smis.jobs.base import open_weights, pick_device, record_prior, run_file
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.labelers import HeadSettings, Labeler, fit_labeler, label_samples, save_labeler
 from fewshot_smis.labelers.fit import METHODS
 from fewshot_smis.runs import Run
-from stylegan import Prior
+from stylegan import Prior, prepare
 from stylegan.errors import DataError
 from stylegan.seeding import sample_z, stream
 
@@ -59,7 +59,8 @@ class LabelJob(Job):
 def run_label(job: LabelJob, run: Run) -> dict[str, Any]:
     """Write labeler.safetensors, and sheets of the shots and of labelled samples."""
     device = pick_device(job.device)
-    prior = open_prior(job.prior, device)
+    weights = open_weights(job.prior, device)
+    prior = prepare(weights)
     sparse = {"auto": None, "dense": False, "sparse": True}[job.kind]
     pairs = load_pairs(job.pairs, limit=job.limit, sparse=sparse)
     codes = run_file(job.codes or job.pairs, "codes.safetensors", "codes of the pictures")
@@ -69,7 +70,7 @@ def run_label(job: LabelJob, run: Run) -> dict[str, Any]:
     ws = codes_of([pair.name for pair in pairs.pairs], names, ws).to(device)
     labels = [pair.label.to(device) for pair in pairs.pairs]
     labeler = fit_labeler(
-        open_weights(job.prior, device),
+        weights,
         ws,
         labels,
         pairs.classes,

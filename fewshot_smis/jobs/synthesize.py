@@ -48,6 +48,7 @@ class SynthesizeJob(Job):
     refine: bool = opt(
         False, "Make each picture follow its map more closely, as `refine` does; seconds a map."
     )
+    labeler: Path | None = opt(None, "To refine: run of `label`; by default the one trained with.")
     batch: int = opt(8, "Maps drawn at once.", min=1)
 
 
@@ -59,7 +60,7 @@ def run_synthesize(job: SynthesizeJob, run: Run) -> dict[str, Any]:
     classes = Classes.load(source / "classes.json")
     maps = load_label_maps(job.labels, classes)
     inputs = {"model": source / "encoder.safetensors", "labels": job.labels}
-    file = labeler_of(source, None) if job.refine else None
+    file = labeler_of(source, job.labeler) if job.refine else None
     run.save_inputs({**inputs, "labeler": file})
     record_prior(run, prior_of(source, job.prior))
     layouts = torch.cat([encode(label[None].to(device), encoder) for _, label in maps])

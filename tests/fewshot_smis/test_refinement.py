@@ -1,4 +1,4 @@
-"""Rough scribbles: the loss equals its formula, only the named layers move, and it falls."""
+"""Refinement: the loss equals its formula, only the named layers move, and it falls."""
 
 import json
 from pathlib import Path

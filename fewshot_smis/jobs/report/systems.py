@@ -29,7 +29,7 @@ from fewshot_smis.perceptual import load_perceptual
 from fewshot_smis.refinement import refine
 from fewshot_smis.synthesis import mix_styles, sample_styles, synthesize
 from fewshot_smis.training import Shots, TrainReport, train_encoder
-from stylegan import Prior
+from stylegan import Prior, prepare
 from stylegan.seeding import sample_z, stream
 
 BATCH = 4  # pictures a step of the baselines, where they have as many
@@ -107,7 +107,8 @@ def new_baseline(task: Task, num_classes: int) -> Method:
 def train_few_shot(task: Task) -> Trained:
     """Fit a labeler to the cell's shots, and train an encoder on what it says of samples."""
     cell, device = task.cell, task.study.device
-    prior = open_prior(None, device)
+    weights = open_weights(None, device)
+    prior = prepare(weights)
     if cell.method == "judge":
         shots, images = judged(task, prior, JUDGED_SHOTS), None  # their codes are exact
     else:
@@ -115,7 +116,7 @@ def train_few_shot(task: Task) -> Trained:
         shots, images = given(task, prior), task.study.pictures(chosen)
     method = "prototypes" if cell.method in ("paper", "prototypes") else "auto"
     labeler = fit_labeler(
-        open_weights(None, device),
+        weights,
         shots.ws,
         shots.labels,
         KINDS[cell.kind],
