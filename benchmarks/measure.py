@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stylegan.memory import use_huge_pages
+from stylegan.memory import keep_freed_memory
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 RESULTS = Path("benchmarks/results")
@@ -202,7 +202,7 @@ def save(path: Path, figures: Iterable[Figure], device: torch.device) -> None:
 
 def main(name: str, measure: Callable[[Settings], Iterator[Figure]], text: str | None) -> None:
     """Be the command of one benchmark: print its figures and save them."""
-    use_huge_pages()  # as the commands do; the yardstick gains from it as well
+    keep_freed_memory()  # as the commands do; the yardstick gains from it as well
     parser = argparse.ArgumentParser(description=(text or "").strip().splitlines()[0])
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--rounds", type=int, default=5)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import click
 
 from fewshot_smis.jobs.options import CONTEXT, Job, UserErrors, job_options, resolve
-from stylegan.memory import use_huge_pages
+from stylegan.memory import keep_freed_memory
 
 TOOLS = "fewshot_smis.commands"
 """The entry points whose click commands are listed beside our own, as those of tools/ are."""
@@ -200,7 +200,7 @@ def main() -> None:
     The usual order: invert, label, train, synthesize. Without --prior, each command uses the
     embedded generator of synthetic faces.
     """
-    use_huge_pages()
+    keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 

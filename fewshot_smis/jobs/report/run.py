@@ -17,6 +17,7 @@ from fewshot_smis.jobs.report.study import pack_folder
 from fewshot_smis.jobs.report.tables import read_cells, select, write_tables
 from fewshot_smis.runs import Run
 from stylegan.errors import ConfigError
+from stylegan.memory import keep_freed_memory
 from stylegan.seeding import stream_seed
 
 __all__ = ["ReportJob", "run_report"]
@@ -77,14 +78,18 @@ def carry_out_all(
                 bar.update()
             return
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            job.workers, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        with ProcessPoolExecutor(job.workers, mp_context=spawn, initializer=prepare_worker) as pool:
             for wave in todo:
                 futures = [pool.submit(timely, job, cell, seconds, deadline) for cell in wave]
                 for future in as_completed(futures):
                     future.result()
                     bar.update()
+
+
+def prepare_worker() -> None:
+    """Make a process one of several that compute side by side."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
 
 
 def timely(job: ReportJob, cell: Cell, seconds: float, deadline: float | None) -> None:
