@@ -138,8 +138,12 @@ def progress(
 
 @contextmanager
 def counter(total: int, text: str) -> Iterator[Callable[..., None]]:
-    """Show a progress bar and yield what moves it on by one, called with anything."""
-    with tqdm(total=total, desc=text, dynamic_ncols=True, mininterval=0.5) as bar:
+    """Show a progress bar and yield what moves it on by one, called with anything.
+
+    There is no bar where there is nothing to count.
+    """
+    hidden = total == 0
+    with tqdm(total=total, desc=text, dynamic_ncols=True, mininterval=0.5, disable=hidden) as bar:
 
         def tick(*_: Any) -> None:
             bar.update()

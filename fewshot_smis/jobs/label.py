@@ -13,9 +13,16 @@ from fewshot_smis.data.files import write_bytes
 from fewshot_smis.data.images import to_uint8, write_image
 from fewshot_smis.data.labels import colorize, resize_label
 from fewshot_smis.data.pairs import Pairs, load_pairs
-from fewshot_smis.jobs.base import open_weights, pick_device, record_prior, run_file
+from fewshot_smis.jobs.base import counter, open_weights, pick_device, record_prior, run_file
 from fewshot_smis.jobs.options import Job, opt
-from fewshot_smis.labelers import HeadSettings, Labeler, fit_labeler, label_samples, save_labeler
+from fewshot_smis.labelers import (
+    HeadSettings,
+    Labeler,
+    chosen_method,
+    fit_labeler,
+    label_samples,
+    save_labeler,
+)
 from fewshot_smis.labelers.fit import METHODS
 from fewshot_smis.runs import Run
 from stylegan import Prior, prepare
@@ -69,20 +76,27 @@ def run_label(job: LabelJob, run: Run) -> dict[str, Any]:
     names, ws = load_codes(codes, prior)
     ws = codes_of([pair.name for pair in pairs.pairs], names, ws).to(device)
     labels = [pair.label.to(device) for pair in pairs.pairs]
-    labeler = fit_labeler(
-        weights,
-        ws,
-        labels,
-        pairs.classes,
-        kind=job.kind,
-        method=job.method,
-        linear=HeadSettings(views=job.views, members=job.members, drop=job.drop, tuning=job.tuning),
-        images=pairs.images(prior.img_resolution).to(device),
-        seed=job.seed,
-        reference=job.reference,
-        topk=job.topk,
-        threshold=job.threshold,
-    )
+    method = chosen_method(pairs.classes, kind=job.kind, method=job.method, one_size=job.reference)
+    tunes = method == "linear" and job.tuning > 0
+    images = pairs.images(prior.img_resolution).to(device) if tunes else None
+    with counter(job.tuning * len(ws) if tunes else 0, "tune") as tick:
+        labeler = fit_labeler(
+            weights,
+            ws,
+            labels,
+            pairs.classes,
+            kind=job.kind,
+            method=method,
+            linear=HeadSettings(
+                views=job.views, members=job.members, drop=job.drop, tuning=job.tuning
+            ),
+            images=images,
+            seed=job.seed,
+            reference=job.reference,
+            topk=job.topk,
+            threshold=job.threshold,
+            on_report=tick,
+        )
     save_labeler(labeler, run.path / "labeler.safetensors")
     pairs.classes.save(run.path / "classes.json")
     shots = {"ws": ws.cpu(), "labels": pairs.labels(prior.img_resolution)}

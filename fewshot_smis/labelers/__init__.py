@@ -3,7 +3,12 @@
 from fewshot_smis.labelers.base import Labeler
 from fewshot_smis.labelers.dense import DenseLabeler
 from fewshot_smis.labelers.files import load_labeler, save_labeler
-from fewshot_smis.labelers.fit import feature_resolution, fit_labeler, label_samples
+from fewshot_smis.labelers.fit import (
+    chosen_method,
+    feature_resolution,
+    fit_labeler,
+    label_samples,
+)
 from fewshot_smis.labelers.linear import HeadSettings, LinearLabeler
 from fewshot_smis.labelers.sparse import SparseLabeler
 
@@ -13,6 +18,7 @@ __all__ = [
     "Labeler",
     "LinearLabeler",
     "SparseLabeler",
+    "chosen_method",
     "feature_resolution",
     "fit_labeler",
     "label_samples",

@@ -1,7 +1,7 @@
 """Fit a labeler to a few codes of the prior and the label maps of what they show."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -45,6 +45,34 @@ def feature_resolution(prior: Prior, *, reference: bool = False) -> int:
     return nearest(prior.synthesis.block_resolutions, wanted)
 
 
+def chosen_method(
+    classes: Classes, *, kind: str = "auto", method: str = "auto", one_size: bool = False
+) -> str:
+    """Return the method that `fit_labeler` takes: "prototypes", "columns" or "linear".
+
+    `one_size` says that a reference or a feature resolution is asked for.
+
+    Raises:
+        ConfigError: Unknown `kind` or `method`, or a method that does not fit the kind.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
+    sparse = _is_sparse(kind, classes)
+    best = "prototypes" if one_size else "columns" if sparse else "linear"
+    if method in ("columns", "linear") and method != best:
+        maps = f"{'sparse' if sparse else 'dense'} maps are"
+        why = "a reference or a feature resolution is" if one_size else maps
+        suited = "prototypes only" if one_size else f"prototypes or {best}"
+        raise ConfigError(f"{why} for {suited}; leave method at auto, or use prototypes")
+    return best if method == "auto" else method
+
+
+def _is_sparse(kind: str, classes: Classes) -> bool:
+    if kind not in KINDS:
+        raise ConfigError(f"unknown kind of labeler '{kind}'; choose from {', '.join(KINDS)}")
+    return classes.sparse if kind == "auto" else kind == "sparse"
+
+
 def fit_labeler(
     prior: Prior,
     ws: Tensor,
@@ -61,6 +89,7 @@ def fit_labeler(
     images: Tensor | None = None,
     seed: int = 0,
     batch: int = 4,
+    on_report: Callable[[int, float], None] | None = None,
 ) -> Labeler:
     """Fit a labeler to shots: codes of the prior and the label maps of their pictures.
 
@@ -80,31 +109,37 @@ def fit_labeler(
         topk: Pixels that each sparse prototype claims.
         threshold: Cosine that a sparse claim must exceed.
         linear: How linear heads are fitted; None takes the defaults.
-        images: The shots themselves [N,3,H,W] in [-1,1], which the codes draw only nearly. With
-            them linear heads read the features of a copy of the prior that draws them better;
+        images: For linear heads, the shots themselves [N,3,H,W] in [-1,1], which the codes draw
+            only nearly: the heads read the features of a copy of the prior that draws them better;
             `prior` must be as it was loaded then, not prepared.
         seed: Of the views and members of linear heads.
         batch: Shots rendered at once.
+        on_report: Called after each step of tuning that copy with its number and its loss.
 
     Raises:
         ConfigError: Unknown `kind` or `method`, a method that does not fit the kind, or bad
-            `topk` or `threshold`; a prepared prior that is to be tuned.
+            `topk` or `threshold`; `images` for other than linear heads; a prepared prior that is
+            to be tuned.
         ShapeError: The codes belong to another prior, or their number is not that of the maps
             or pictures.
         LabelError: An id outside `classes`, or not one labelled pixel.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"unknown kind of labeler '{kind}'; choose from {', '.join(KINDS)}")
-    sparse = classes.sparse if kind == "auto" else kind == "sparse"
+    sparse = _is_sparse(kind, classes)
+    one_size = reference or resolution is not None
+    method = chosen_method(classes, kind=kind, method=method, one_size=one_size)
+    if images is not None and method != "linear":
+        raise ConfigError(
+            f"images tune the prior for linear heads, but the method is {method}; leave them out, "
+            "as `chosen_method` tells beforehand"
+        )
     check_codes(ws, prior)
     maps = list(labels)
     _check_maps(maps, len(ws), classes, sparse)
     maps = [m.to(ws.device) for m in maps]
-    method = _chosen(method, sparse, one_size=reference or resolution is not None)
     if method == "linear":
         settings = linear or HeadSettings()
         if images is not None and settings.tuning > 0:
-            prior = _tuned(prior, ws, images, settings, seed)
+            prior = _tuned(prior, ws, images, settings.tuning, seed, on_report)
         return _fit_linear(prior, ws, maps, classes, settings, seed, batch)
     size = feature_resolution(prior, reference=reference) if resolution is None else resolution
     smaller = [r for r in prior.synthesis.block_resolutions if r < size]
@@ -161,37 +196,38 @@ def _features(
     return {r: torch.cat([part[r].float() for part in parts]) for r in resolutions}
 
 
-def _chosen(method: str, sparse: bool, *, one_size: bool) -> str:
-    """Return the method that "auto" means here; refuse those that do not fit."""
-    if method not in METHODS:
-        raise ConfigError(f"unknown method '{method}'; choose from {', '.join(METHODS)}")
-    best = "prototypes" if one_size else "columns" if sparse else "linear"
-    if method in ("columns", "linear") and method != best:
-        kind = f"{'sparse' if sparse else 'dense'} maps are"
-        why = "a reference or a feature resolution is" if one_size else kind
-        suited = "prototypes only" if one_size else f"prototypes or {best}"
-        raise ConfigError(f"{why} for {suited}; leave method at auto, or use prototypes")
-    return best if method == "auto" else method
-
-
 def head_resolutions(prior: Prior) -> tuple[int, ...]:
     """Return the sizes of the features that linear heads read: all up to 256 px."""
     sizes = prior.synthesis.block_resolutions
     return tuple(r for r in sizes if r <= LARGEST_HEAD) or (min(sizes),)
 
 
-def _tuned(prior: Prior, ws: Tensor, images: Tensor, settings: HeadSettings, seed: int) -> Prior:
-    """Return a copy of the prior whose pictures of the codes are nearer to the shots.
+def _tuned(
+    prior: Prior,
+    ws: Tensor,
+    images: Tensor,
+    steps: int,
+    seed: int,
+    on_report: Callable[[int, float], None] | None,
+) -> Prior:
+    """Return a copy of the prior, tuned `steps` a shot, that draws the shots better.
 
     Its features lie where the parts of the shots are, and a few steps hardly change what they mean,
     so that heads fitted to them label samples of the prior itself.
     """
     gen = stream(seed, "labeler/tuning", ws.device)
-    steps = settings.tuning * len(ws)
     with torch.enable_grad():
-        return prepare(
-            tune_prior(prior, ws, images, gen=gen, steps=steps, lr=TUNING_LR, locality=0.0)
+        tuned = tune_prior(
+            prior,
+            ws,
+            images,
+            gen=gen,
+            steps=steps * len(ws),
+            lr=TUNING_LR,
+            locality=0.0,
+            on_report=on_report,
         )
+    return prepare(tuned)
 
 
 @torch.no_grad()

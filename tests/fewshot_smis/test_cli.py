@@ -243,9 +243,11 @@ def test_sampled_pictures_can_be_labelled_without_inversion(
     label[:, 16:] = 1
     for name in names:
         Image.fromarray(label).save(run / "labels" / f"{name}.png")
-    call(
-        "label", "--pairs", run, "--prior", prior_file, "--out", tmp_path / "label", "--samples", 2
-    )
+    shown = call(
+        *("label", "--pairs", run, "--prior", prior_file, "--out", tmp_path / "label"),
+        *("--samples", 2, "--tuning", 2),
+    ).output
+    assert f"{2 * len(names)}/{2 * len(names)}" in shown
     assert (tmp_path / "label" / "labeler.safetensors").is_file()
 
 
@@ -257,7 +259,8 @@ def test_sparse_pairs_train_by_the_same_commands(prior_file: Path, tmp_path: Pat
         *("--steps", 2, *common),
     )
     codes = tmp_path / "runs" / "00001-invert"
-    call("label", "--pairs", pairs, "--codes", codes, "--prior", prior_file, *common)
+    shown = call("label", "--pairs", pairs, "--codes", codes, "--prior", prior_file, *common)
+    assert "tune" not in shown.output  # only linear heads are fitted to a tuned prior
     call(
         *("train", "--labeler", tmp_path / "runs" / "00002-label", "--trunk", "light"),
         *("--width", 8, "--steps", 2, *common),

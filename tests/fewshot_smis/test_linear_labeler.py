@@ -243,7 +243,14 @@ def test_heads_learn_from_a_prior_tuned_to_the_pictures():
     images = other.synthesis(ws).img  # what no code of the prior draws
     before = {name: value.clone() for name, value in prior.state_dict().items()}
     settings = HeadSettings(views=0, steps=5, tuning=3)
-    found = fit_labeler(prior, ws, label, classes, linear=settings, images=images)
+    losses: list[float] = []
+    found = fit_labeler(
+        *(prior, ws, label, classes),
+        linear=settings,
+        images=images,
+        on_report=lambda _, loss: losses.append(loss),
+    )
+    assert len(losses) == 6  # three steps a picture
     for name, value in prior.state_dict().items():
         assert torch.equal(value, before[name])
     tuned = tune_prior(prior, ws, images, gen=stream(0, "x"), steps=6, lr=1e-3, locality=0.0)
@@ -258,15 +265,20 @@ def test_heads_learn_from_a_prior_tuned_to_the_pictures():
         assert not torch.allclose(found.weight[r], plain.weight[r])
 
 
-def test_without_tuning_or_heads_the_pictures_do_not_count():
+def test_pictures_count_where_they_tune_and_are_refused_elsewhere():
     prior = tiny_prior(16)
     ws, label, classes = tiny_codes(prior), tiny_labels(2, 3, (16, 16)), Classes.generic(3)
     images = -prior.synthesis(ws).img
     feats = prior.synthesis.features(tiny_codes(prior, seed=3), (4, 8, 16))
-    for options in ({"linear": HeadSettings(steps=5, tuning=0)}, {"method": "prototypes"}):
-        with_them = fit_labeler(prior, ws, label, classes, images=images, **options)
-        without = fit_labeler(prior, ws, label, classes, **options)
-        assert torch.equal(with_them.scores(feats), without.scores(feats))
+    untuned = HeadSettings(steps=5, tuning=0)
+    with_them = fit_labeler(prior, ws, label, classes, images=images, linear=untuned)
+    without = fit_labeler(prior, ws, label, classes, linear=untuned)
+    assert torch.equal(with_them.scores(feats), without.scores(feats))
+    for options in ({"method": "prototypes"}, {"reference": True}, {"resolution": 8}):
+        with pytest.raises(ConfigError, match="but the method is prototypes; leave them out"):
+            fit_labeler(prior, ws, label, classes, images=images, **options)
+    with pytest.raises(ConfigError, match="but the method is columns; leave them out"):
+        fit_labeler(prior, ws, label, classes, images=images, kind="sparse")
     with pytest.raises(ConfigError, match="prepared generator has no weights to tune"):
         fit_labeler(prepare(prior), ws, label, classes, images=images)
     with pytest.raises(ShapeError, match="1 pictures, but 2 codes"):

@@ -23,7 +23,7 @@ from fewshot_smis.jobs.report.budget import TRIAL_STEPS, Clock, clock_of, steps_
 from fewshot_smis.jobs.report.plan import Cell, ReportJob, inversion
 from fewshot_smis.jobs.report.study import KINDS, Painter, Study
 from fewshot_smis.jobs.train import TrainEncoderJob, new_encoder, progress_rows
-from fewshot_smis.labelers import Labeler, fit_labeler, label_samples, save_labeler
+from fewshot_smis.labelers import Labeler, chosen_method, fit_labeler, label_samples, save_labeler
 from fewshot_smis.metrics.segmentation import agreement, confusion
 from fewshot_smis.perceptual import load_perceptual
 from fewshot_smis.refinement import refine
@@ -104,26 +104,29 @@ def new_baseline(task: Task, num_classes: int) -> Method:
     return method
 
 
+def fitted(task: Task, weights: Prior, prior: Prior) -> Labeler:
+    """Fit a labeler to the cell's shots."""
+    cell, classes = task.cell, KINDS[task.cell.kind]
+    method = "prototypes" if cell.method in ("paper", "prototypes") else "auto"
+    method = chosen_method(classes, method=method)
+    images = None
+    if cell.method == "judge":
+        shots = judged(task, prior, JUDGED_SHOTS)  # whose codes are exact
+    else:
+        shots = given(task, prior)
+        if method == "linear":
+            images = task.study.pictures(slice(cell.first, cell.first + cell.shots))
+    return fit_labeler(
+        weights, shots.ws, shots.labels, classes, method=method, images=images, seed=task.seed
+    )
+
+
 def train_few_shot(task: Task) -> Trained:
     """Fit a labeler to the cell's shots, and train an encoder on what it says of samples."""
     cell, device = task.cell, task.study.device
     weights = open_weights(None, device)
     prior = prepare(weights)
-    if cell.method == "judge":
-        shots, images = judged(task, prior, JUDGED_SHOTS), None  # their codes are exact
-    else:
-        chosen = slice(cell.first, cell.first + cell.shots)
-        shots, images = given(task, prior), task.study.pictures(chosen)
-    method = "prototypes" if cell.method in ("paper", "prototypes") else "auto"
-    labeler = fit_labeler(
-        weights,
-        shots.ws,
-        shots.labels,
-        KINDS[cell.kind],
-        method=method,
-        images=images,
-        seed=task.seed,
-    )
+    labeler = fitted(task, weights, prior)
     save_labeler(labeler, task.folder / "labeler.safetensors")
     preset = "reference" if cell.method == "paper" else "default"
     training = TrainEncoderJob(
