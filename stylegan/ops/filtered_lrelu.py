@@ -54,8 +54,10 @@ def filtered_lrelu(
         identity if up_filter is None else up_filter,
         identity if down_filter is None else down_filter,
     )
+    _check(x, b, filters, up, padding)
+    if up_filter is None and down_filter is None and up == down == 1 and not any(_borders(padding)):
+        return bias_act(x, b, act="lrelu", alpha=slope, gain=gain, clamp=clamp)
     if uses_native(x) and native.takes_filtered_lrelu(x, b, filters, up, down):
-        _check(x, b, filters, up, padding)
         return native.filtered_lrelu(
             x, b, filters, up=up, down=down, padding=_borders(padding), gain=gain,
             slope=slope, clamp=clamp,

@@ -1,8 +1,11 @@
 """StyleGAN3: the reference's numbers, its equivariance, and its files."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from stylegan import (
     StyleGAN3,
@@ -102,6 +105,32 @@ def test_grids_grow_to_the_picture():
     assert grids[-1].cutoff == 128
     with pytest.raises(ConfigError, match="4 critically sampled layers of 4"):
         StyleGAN3Config(img_resolution=32, channels=(4,) * 4, num_critical=4)
+
+
+def test_to_rgb_passes_through_no_filter(monkeypatch):
+    ops = importlib.import_module("stylegan.ops.filtered_lrelu")
+    passes, resample = [], ops.upfirdn2d
+    monkeypatch.setattr(ops.native, "takes_filtered_lrelu", lambda *_: False)  # as on many a GPU
+    monkeypatch.setattr(
+        ops, "upfirdn2d", lambda x, *a, **k: passes.append(x) or resample(x, *a, **k)
+    )
+    G = tiny(conv_clamp=0.5)
+    G.synthesis(G.mapping(torch.randn(1, 5)))
+    assert len(passes) == 2 * len(G.config.channels)  # up and down in each layer but the last
+    passes.clear()
+    x, b = torch.randn(2, 3, 5, 7), torch.randn(3)
+    plain = F.leaky_relu(x + b[:, None, None], 0.2).mul(1.5).clamp(-1, 1)
+    options = {"b": b, "gain": 1.5, "clamp": 1.0}
+    torch.testing.assert_close(filtered_lrelu(x, **options), plain)
+    assert not passes
+    one = torch.ones(1, 1)
+    stepwise = filtered_lrelu(x, up_filter=one, down_filter=one, **options)
+    torch.testing.assert_close(stepwise, plain)
+    assert len(passes) == 2
+    cropped = filtered_lrelu(x, padding=(-1, 0, 0, -2), **options)
+    torch.testing.assert_close(cropped, plain[:, :, :-2, 1:])
+    with pytest.raises(ShapeError, match=r"expected pictures \[N, C, H, W\]"):
+        filtered_lrelu(x[0])
 
 
 @pytest.mark.parametrize("radial", [False, True])
