@@ -18,7 +18,15 @@ from fewshot_smis.jobs.report import cells as report_cells
 from fewshot_smis.jobs.report import figures, plan, systems
 from fewshot_smis.jobs.report.budget import Clock, steps_within, timed
 from fewshot_smis.jobs.report.plan import Cell, ReportJob, inversion, waves
-from fewshot_smis.jobs.report.tables import closed_gap, spread, supervised, table, verdict
+from fewshot_smis.jobs.report.tables import (
+    class_table,
+    closed_gap,
+    spread,
+    supervised,
+    table,
+    verdict,
+)
+from stylegan.errors import ConfigError
 from stylegan.seeding import stream
 from tests.fewshot_smis.tiny import tiny_prior
 
@@ -56,7 +64,13 @@ def test_the_plan_holds_every_system_shot_and_repeat() -> None:
     assert Cell("oasis", options="perceptual_weight=10") in plan
     for repeat in range(3):  # codes are there a wave before they are needed
         assert inversion(repeat) in per_wave[repeat]
-        assert {c.repeat for c in per_wave[repeat + 1] if c.method != "inversion"} == {repeat}
+        trained = [c for c in per_wave[repeat + 1] if c.method not in ("inversion", "refined")]
+        assert {c.repeat for c in trained} == {repeat}
+        assert Cell("refined", "dense", 5, repeat) in per_wave[repeat + 2]
+    some = [cell for wave in waves(ReportJob(systems="spade,judge", repeats=1)) for cell in wave]
+    assert {c.method for c in some} == {"inversion", "spade", "judge"}
+    with pytest.raises(ConfigError, match="--systems spado: choose of average"):
+        ReportJob(systems="spado")
     quick = [cell for wave in waves(ReportJob(quick=True)) for cell in wave]
     assert {c.kind for c in quick} == {"dense"}
     assert max(c.repeat for c in quick) == 1
@@ -79,6 +93,16 @@ def test_tables_give_mean_and_standard_deviation() -> None:
     assert rows[3].startswith("| SPADE | 1 | 0.400 |")
     assert "| - | 10 | 40 |" in rows[3]
     assert str(spread([12.0, 14.0])) == "13.0 ± 1.4"
+
+
+def test_classes_are_laid_out_by_system() -> None:
+    ious = [[0.25, None, *[0.5] * 17], [0.75, None, *[0.5] * 17]]
+    records = [record("default", 0.5, class_iou=iou) for iou in ious]
+    records.append(record("spade", 0.4, class_iou=[0.125] * 19))
+    rows = class_table(records, ("default", "oasis", "spade"), kind="dense", shots=1)
+    assert rows[0] == "| IoU of | ours | SPADE |"
+    assert rows[2:4] == ["| background | 0.50 | 0.12 |", "| skin | - | 0.12 |"]
+    assert len(rows) == 2 + 19
 
 
 def test_verdicts_say_who_wins() -> None:

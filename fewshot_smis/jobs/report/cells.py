@@ -13,13 +13,23 @@ from fewshot_smis.jobs.base import demo_judge, open_prior, peak_memory, pick_dev
 from fewshot_smis.jobs.report.budget import clock_of
 from fewshot_smis.jobs.report.plan import BASELINES, Cell, ReportJob
 from fewshot_smis.jobs.report.study import Study, open_study
-from fewshot_smis.jobs.report.systems import Task, draw_average, train_few_shot, train_on_pairs
+from fewshot_smis.jobs.report.systems import (
+    Task,
+    draw_average,
+    refine_few_shot,
+    train_few_shot,
+    train_on_pairs,
+)
 from fewshot_smis.losses import l2
 from fewshot_smis.runs import Run
 from stylegan.seeding import stream
 
 STEPS = 200  # of the inversion of the shots
-SYSTEMS = {**dict.fromkeys(BASELINES, train_on_pairs), "average": draw_average}
+SYSTEMS = {
+    **dict.fromkeys(BASELINES, train_on_pairs),
+    "average": draw_average,
+    "refined": refine_few_shot,
+}
 
 
 def carry_out_cell(job: ReportJob, cell: Cell, seconds: float) -> None:

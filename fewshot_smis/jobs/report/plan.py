@@ -1,15 +1,18 @@
 """What the report compares: its job, and the cells of its tables and figures."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from fewshot_smis.jobs.options import Job, opt
+from stylegan.errors import ConfigError
 
 SHOTS = (1, 5)
 BASELINES = ("pix2pix", "pix2pixhd", "spade", "oasis")
 FEW_SHOT = ("paper", "prototypes", "default", "refined")
 ONLY_DENSE = ("prototypes", "refined")  # of sparse maps prototypes are the default
+SYSTEMS = ("average", "judge", *FEW_SHOT, *BASELINES)
 MAPS = ("dense,sparse", "dense", "sparse")
 QUICK = {"repeats": 2, "pictures": 200, "held": 100, "seconds": 10, "width": 8}
 WEIGHTS = (1, 10, 100)  # of the perceptual distance in OASIS; the table has it without
@@ -31,6 +34,7 @@ class ReportJob(Job):
     )
     docs: Path = opt(Path("docs/results"), "Folder of the tables and figures.")
     quick: bool = opt(False, "Few repeats and pictures, dense maps alone.")
+    systems: str = opt("all", "Systems to carry out, separated by commas.")
     repeats: int = opt(5, "Repeats, each with other shots.", min=1)
     kinds: str = opt("dense,sparse", "Maps: dense, sparse, or both.", choices=MAPS)
     seconds: float = opt(120, "Time of each training; on a CPU, of the processor.", min=0)
@@ -45,6 +49,11 @@ class ReportJob(Job):
     def __post_init__(self) -> None:
         """Check the fields; the quick form makes the work small where nothing less was said."""
         super().__post_init__()
+        unknown = set(self.systems.split(",")) - {"all", *SYSTEMS}
+        if unknown:
+            raise ConfigError(
+                f"--systems {', '.join(sorted(unknown))}: choose of {', '.join(SYSTEMS)}"
+            )
         if self.quick:
             object.__setattr__(self, "kinds", "dense")
             for name, value in QUICK.items():
@@ -87,14 +96,37 @@ def waves(job: ReportJob) -> list[list[Cell]]:
 
     Whole repeats come first, so that a report that is stopped early is a smaller report.
     """
-    plan = [[Cell("average"), Cell("judge"), *(Cell(name) for name in BASELINES)]]
-    plan += [repeated(job, repeat) for repeat in range(job.repeats)]
-    if not job.quick:
-        weights = [Cell("oasis", options=f"perceptual_weight={weight}") for weight in WEIGHTS]
-        plan.append([*weights, *(Cell("pix2pix", options=f"patch={patch}") for patch in PATCHES)])
-    for repeat in range(job.repeats):
-        plan[repeat].insert(0, inversion(repeat))
+    plan: list[list[Cell]] = [[] for _ in range(job.repeats + 2)]
+    chosen = SYSTEMS if job.systems == "all" else job.systems.split(",")
+    for cell in cells(job):
+        if cell.method in chosen or cell.method == "inversion":
+            plan[first_wave(job, cell)].append(cell)
     return plan
+
+
+def first_wave(job: ReportJob, cell: Cell) -> int:
+    """Return the number of the first wave in which all that a cell needs is there."""
+    if cell.method == "inversion":
+        return cell.repeat
+    if cell.options:
+        return job.repeats + 1
+    if cell.method == "refined":  # needs the default, which needs the codes
+        return cell.repeat + 2
+    return cell.repeat + 1 if cell.shots else 0
+
+
+def cells(job: ReportJob) -> Iterator[Cell]:
+    """Yield all cells of the tables and figures, repeat by repeat."""
+    for method in ("average", "judge", *BASELINES):
+        yield Cell(method)
+    for repeat in range(job.repeats):
+        yield inversion(repeat)
+        yield from repeated(job, repeat)
+    if not job.quick:
+        for weight in WEIGHTS:
+            yield Cell("oasis", options=f"perceptual_weight={weight}")
+        for patch in PATCHES:
+            yield Cell("pix2pix", options=f"patch={patch}")
 
 
 def repeated(job: ReportJob, repeat: int) -> list[Cell]:

@@ -1,9 +1,10 @@
 """What all cells of the report share: the pictures, their maps, and how drawn ones are judged."""
 
+import math
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from fewshot_smis.metrics.distribution import frechet_distance
 from fewshot_smis.metrics.diversity import ms_ssim, pairwise, pairwise_squares
 from fewshot_smis.metrics.features import load_space
 from fewshot_smis.metrics.judge import load_judge
-from fewshot_smis.metrics.segmentation import agreement
+from fewshot_smis.metrics.segmentation import agreement, class_iou
 from fewshot_smis.perceptual import Lite0Distance, Lite0Features
 from stylegan.files import read_tensors
 from stylegan.lite0 import load_lite0
@@ -36,7 +37,7 @@ Painter = Callable[[Tensor, int], Tensor]
 class Drawings(NamedTuple):
     """What a cell is judged by, and what is kept of it."""
 
-    scores: dict[str, float]
+    scores: dict[str, Any]
     shown: Tensor  # [SHOWN,S,3,H,W] uint8
 
 
@@ -105,8 +106,11 @@ class Study:
         """
         label, truth = self.maps("held", kind), self.maps("held", "dense")
         img = torch.cat([paint(part, i).cpu() for i, part in enumerate(torch.split(label, 8))])
-        seen = agreement(self.judge.counts(img, truth))
-        scores = {key: round(value, 4) for key, value in seen._asdict().items()}
+        counts = self.judge.counts(img, truth)
+        seen = agreement(counts)
+        scores: dict[str, Any] = {key: round(value, 4) for key, value in seen._asdict().items()}
+        each = class_iou(counts).tolist()
+        scores["class_iou"] = [None if math.isnan(value) else round(value, 4) for value in each]
         scores["frechet_lite0"] = round(frechet_distance(self.real, self.space(img)), 4)
         several = [paint(label[:SHOWN], 1000 + k).cpu() for k in range(self.styles)]
         shown = torch.stack(several, dim=1).float().clamp(-1, 1)  # [SHOWN,S,3,H,W]

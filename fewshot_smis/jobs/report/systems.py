@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from encoders import MaskEncoder, load_encoder, save_encoder
 from fewshot_smis.baselines.batch import Method
 from fewshot_smis.baselines.fit import FitReport, train_baseline
 from fewshot_smis.baselines.methods import FAMILIES, build, fitting, save_method
 from fewshot_smis.codes import load_codes
-from fewshot_smis.data.files import write_bytes
+from fewshot_smis.data.files import read_json, write_bytes
 from fewshot_smis.data.images import UInt8
 from fewshot_smis.encoding import encode
 from fewshot_smis.jobs.base import open_prior, open_weights
@@ -23,7 +24,14 @@ from fewshot_smis.jobs.report.budget import TRIAL_STEPS, Clock, clock_of, steps_
 from fewshot_smis.jobs.report.plan import Cell, ReportJob, inversion
 from fewshot_smis.jobs.report.study import KINDS, Painter, Study
 from fewshot_smis.jobs.train import TrainEncoderJob, new_encoder, progress_rows
-from fewshot_smis.labelers import Labeler, chosen_method, fit_labeler, label_samples, save_labeler
+from fewshot_smis.labelers import (
+    Labeler,
+    chosen_method,
+    fit_labeler,
+    label_samples,
+    load_labeler,
+    save_labeler,
+)
 from fewshot_smis.metrics.segmentation import agreement, confusion
 from fewshot_smis.perceptual import load_perceptual
 from fewshot_smis.refinement import refine
@@ -165,21 +173,38 @@ def train_few_shot(task: Task) -> Trained:
     if cell.kind == "dense":
         facts |= pseudo_labels(task.study, labeler, prior)
 
-    def find(label: Tensor) -> Tensor:
-        ws = encode(label, last.encoder)
-        if cell.method != "refined":
-            return ws
-        return refine(label, ws, labeler, prior, gen=stream(0, "report/refine", device)).ws
+    save_encoder(last.encoder, task.folder / "encoder.safetensors")
+    return Trained(painter(last.encoder, prior, lambda label: encode(label, last.encoder)), facts)
 
+
+def refine_few_shot(task: Task) -> Trained:
+    """Draw with what the default has learned, each code refined: no training of its own."""
+    cell, device = task.cell, task.study.device
+    default = task.folder.parent / Cell("default", cell.kind, cell.shots, cell.repeat).name
+    labeler = load_labeler(default / "labeler.safetensors").to(device)
+    encoder = load_encoder(default / "encoder.safetensors", device=device)
+    prior = open_prior(None, device)
+
+    def find(label: Tensor) -> Tensor:
+        gen = stream(0, "report/refine", device)
+        return refine(label, encode(label, encoder), labeler, prior, gen=gen).ws
+
+    result = read_json(default / "result.json")
+    kept = ("training_seconds", "steps", "samples", "planned_steps", "pseudo_miou")
+    return Trained(painter(encoder, prior, find), {k: result[k] for k in kept if k in result})
+
+
+def painter(encoder: MaskEncoder, prior: Prior, find: Callable[[Tensor], Tensor]) -> Painter:
+    """Return what draws maps in random styles, from the codes that `find` gives."""
     layouts = Layouts(find)
 
     def paint(label: Tensor, seed: int) -> Tensor:
-        label = label.to(device)
+        label = label.to(prior.mapping.w_avg.device)
         style = sample_styles(1, prior, stream(seed, "report/styles"))
-        found = synthesize(label, last.encoder, prior, ws_layout=layouts(label), ws_style=style)
+        found = synthesize(label, encoder, prior, ws_layout=layouts(label), ws_style=style)
         return found.img[:, 0]
 
-    return Trained(paint, facts)
+    return paint
 
 
 class Layouts:

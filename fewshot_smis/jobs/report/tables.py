@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fewshot_smis.data import Classes
 from fewshot_smis.data.files import read_json, write_bytes, write_json
 from fewshot_smis.jobs.report.plan import BASELINES, FEW_SHOT, SHOTS, Cell, ReportJob
 
@@ -84,6 +85,19 @@ def table(records: list[Record], methods: Iterable[str], **wanted: Any) -> list[
 STEPS = ("steps", "samples")
 
 
+def class_table(records: list[Record], methods: Iterable[str], **wanted: Any) -> list[str]:
+    """Lay out the mean IoU of each class as Markdown: one row a class, one column a method."""
+    found = {method: select(records, method=method, **wanted) for method in methods}
+    kept = {method: [r["class_iou"] for r in rows] for method, rows in found.items() if rows}
+    titles = [TITLES[method].partition(" (")[0].replace("*", "") for method in kept]
+    lines = [f"| IoU of | {' | '.join(titles)} |", "|---" * (len(kept) + 1) + "|"]
+    for i, name in enumerate(Classes.CELEBAMASK.names):
+        seen = ([row[i] for row in rows if row[i] is not None] for rows in kept.values())
+        means = (f"{statistics.mean(values):.2f}" if values else "-" for values in seen)
+        lines.append(f"| {name} | {' | '.join(means)} |")
+    return lines
+
+
 def verdict(records: list[Record], kind: str, shots: int) -> list[str]:
     """Say how ours compares with the best baseline, in mIoU and in distance."""
     lines = []
@@ -154,7 +168,9 @@ def write_tables(
             lines += ["", f"## {few.capitalize()}, {maps}", ""]
             lines += table(dense, (*FEW_SHOT, *BASELINES), kind=kind, shots=shots)
             lines += ["", *verdict(dense, kind, shots)]
-            lines += closed_gap(dense, shots) if kind == "dense" else []
+            if kind == "dense":
+                lines += closed_gap(dense, shots)
+                lines += ["", *class_table(dense, (*FEW_SHOT, *BASELINES), kind=kind, shots=shots)]
     lines += ["", f"## All {job.pictures} labelled pictures", ""]
     lines += table(dense, ("average", "judge", *BASELINES), shots=0)
     lines += ["", *supervised(dense)]
