@@ -58,7 +58,7 @@ class InversionSettings:
     ramp_up: float = 0.05  # share of the steps over which the learning rate rises
     ramp_down: float = 0.25  # share of the steps over which it falls to 0
     keep_every: int = 1  # steps between two looks at the loss for the best codes
-    recompute: bool = False  # features again in the backward pass: half the memory, more time
+    recompute: bool = False  # features again in the backward pass: less memory, more time
 
     def __post_init__(self) -> None:
         """Check the values."""

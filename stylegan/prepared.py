@@ -44,8 +44,8 @@ def prepare(prior: Prior, *, precision: str = "auto", recompute: bool = False) -
         prior: The generator; it is not changed, and its mapping is shared.
         precision: Number format of the features: "float32", "bfloat16", or "auto", which is
             bfloat16 where the machine gains by it and a picture stays within 40 dB of float32.
-        recompute: Where codes are differentiated, keep nothing inside a layer, but compute it
-            again in the backward pass: half the memory for a third more time.
+        recompute: Where codes are differentiated, keep nothing inside a block, but compute it
+            again in the backward pass: less memory for a third more time.
 
     Raises:
         ConfigError: `precision` is unknown.
@@ -137,7 +137,10 @@ class PreparedSynthesis(Synthesis):
             block: _Block = getattr(self, f"b{res}")
             styles = ws[:, max(2 * i - 1, 0) : 2 * i + 1]
             noises = block.noises(len(ws), noise_mode, gen)  # drawn once, also where recomputed
-            x = block(x, styles, noises, recompute=again)
+            if again:
+                x = cast(Tensor, checkpoint(block, x, styles, noises, use_reentrant=False))
+            else:
+                x = block(x, styles, noises)
             yield res, x
 
 
@@ -167,19 +170,14 @@ class _Block(nn.Module):
         """Return what each layer adds: None, or a plane [H, W], or one a picture [N, 1, H, W]."""
         return [cast(_Layer, layer).noise(num, mode, gen) for layer in self.layers]
 
-    def forward(
-        self, x: Tensor | None, ws: Tensor, noises: list[Tensor | None], *, recompute: bool = False
-    ) -> Tensor:
+    def forward(self, x: Tensor | None, ws: Tensor, noises: list[Tensor | None]) -> Tensor:
         """Return the features [N, C, H, W] under styles `ws` [N, 1 or 2, w_dim]."""
         if x is None:
             x = self.const.expand(len(ws), -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
         y = None if self.skip is None else self.skip(x, gain=math.sqrt(0.5))
         for layer, w, noise in zip(self.layers, ws.unbind(dim=1), noises, strict=True):
-            if recompute:
-                x = cast(Tensor, checkpoint(layer, x, w, noise, use_reentrant=False))
-            else:
-                x = layer(x, w, noise)
+            x = layer(x, w, noise)
         return x if y is None else y + x
 
     def paint(self, img: Tensor | None, x: Tensor, w: Tensor) -> Tensor | None:

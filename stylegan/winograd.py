@@ -73,18 +73,21 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        n, c_in, _, width = x.shape
+        n, c_in, height, width = x.shape
         to_tile, to_pixels = _map(_PIXELS, x), _map(_RESULT, x)  # [36, 36], [16, 36]
+        size, last = (n, weight.shape[2], height, width), torch.channels_last
+        y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=last)
+        places = y.permute(0, 2, 3, 1).view(n, height // 4, 4, width // 4, 4, -1)
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         tiles = x.unfold(1, 6, 4).unfold(2, 6, 4)  # [N, H/4, W/4, C_in, 6, 6]
-        strips = []
-        for part in torch.split(tiles, _rows(n, width, weight), dim=1):
-            _, tall, wide, *_ = part.shape
+        rows = _rows(n, width, weight)
+        strips = (torch.split(t, rows, dim=1) for t in (tiles, places))
+        for part, to in zip(*strips, strict=True):
             values = to_tile @ part.permute(4, 5, 0, 1, 2, 3).reshape(36, -1)
             product = torch.bmm(values.view(36, -1, c_in), weight)  # [36, tiles, C_out]
-            y = (to_pixels @ product.view(36, -1)).view(4, 4, n, tall, wide, -1)
-            strips.append(y.permute(2, 3, 0, 4, 1, 5).reshape(n, 4 * tall, width, -1))
-        return torch.cat(strips, dim=1).permute(0, 3, 1, 2)
+            pixels = (to_pixels @ product.view(36, -1)).view(4, 4, n, *part.shape[1:3], -1)
+            to.copy_(pixels.permute(2, 3, 0, 4, 1, 5))
+        return y
 
     @staticmethod
     @once_differentiable

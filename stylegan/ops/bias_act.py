@@ -62,7 +62,8 @@ def bias_act(
         clamp: Bound on the magnitude of the result, or None.
         scale: Factors [N, C] of pictures `x` [N, C, H, W], or None.
         noise: Added to pictures: [N, 1, H, W], [H, W] or anything that broadcasts; or None.
-        overwrite: `x` is not needed any more: a kernel may write the result in its place.
+        overwrite: `x` is not needed any more, and no scale is 0: a kernel may write the result in
+            its place. What is overwritten is differentiable once.
 
     Returns:
         A tensor of the shape and dtype of `x`. Differentiable twice.

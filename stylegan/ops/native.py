@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 MAX_TAPS = 64  # of a filter, along each axis
 TILES = {(2, 12, 2, 12), (4, 24, 2, 12)}  # (up, taps, down, taps) of filtered_lrelu on a GPU
@@ -36,14 +37,42 @@ def bias_act(
         slope: Of the leaky ReLU; 1 is the identity.
         gain: Factor after it.
         clamp: Bound on the magnitude, or None.
-        overwrite: Write into `x` where that can be done: on a CPU, and not for a gradient.
+        overwrite: Write into `x` where that can be done: on a CPU, and not where torch forbids it.
     """
     bound = -1.0 if clamp is None else representable(clamp, x.dtype)
-    learns = _learns(x, bias, scale, noise)
-    if overwrite and not learns and x.device.type == "cpu" and _layout(x) == torch.channels_last:
-        torch.ops.fewshot_smis.bias_act_(x, bias, scale, noise, slope, gain, bound)
+    args = (x, bias, scale, noise, slope, gain, bound)
+    if overwrite and x.device.type == "cpu" and _layout(x) == torch.channels_last:
+        if not _learns(x, bias, scale, noise):
+            torch.ops.fewshot_smis.bias_act_(*args)
+            return x
+        if not x._is_view() and not (x.is_leaf and x.requires_grad):
+            return _Overwritten.apply(*args)  # type: ignore[no-untyped-call]
+    return torch.ops.fewshot_smis.bias_act(*args)
+
+
+class _Overwritten(torch.autograd.Function):
+    """The same in the place of `x`: the result alone tells the gradients, once (`bias_act_undone`).
+
+    So a layer keeps one picture for its gradient, which the next one keeps anyway. The idea is that
+    of in-place activated batch normalisation (Rota Bulo et al. 2018).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *args: Any) -> Tensor:
+        torch.ops.fewshot_smis.bias_act_(x, *args)
+        ctx.mark_dirty(x)
+        *factors, ctx.slope, ctx.gain, ctx.clamp = args
+        ctx.save_for_backward(x, *factors)
         return x
-    return torch.ops.fewshot_smis.bias_act(x, bias, scale, noise, slope, gain, bound)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        y, bias, scale, noise = ctx.saved_tensors
+        found = torch.ops.fewshot_smis.bias_act_undone(
+            dy, y, bias, scale, noise, ctx.needs_input_grad[3], ctx.slope, ctx.gain, ctx.clamp
+        )
+        return _wanted(ctx, found, bias, scale, noise)
 
 
 def _learns(*leaves: Tensor | None) -> bool:
@@ -182,7 +211,7 @@ def _keep_bias_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _bias_act_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, bias, scale, noise, y = ctx.saved_tensors
-    _, want_bias, want_scale, want_noise, *_ = ctx.needs_input_grad
+    _, _, want_scale, want_noise, *_ = ctx.needs_input_grad
     if torch.is_grad_enabled():
         slope = torch.where(y > 0, ctx.gain, ctx.gain * ctx.slope)
         if ctx.clamp >= 0:
@@ -191,16 +220,29 @@ def _bias_act_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         dx = g if scale is None else g * scale.to(g.dtype)[:, :, None, None]
         dbias = _wide(g).sum(dim=(0, 2, 3))
         dscale = _wide(g * x).sum(dim=(2, 3)) if want_scale else None
-        dnoise = _wide(g).sum(dim=1, keepdim=True)
+        found = (dx, dbias, dscale, _wide(g).sum(dim=1, keepdim=True))
     else:
-        dx, dbias, dscale, dnoise = torch.ops.fewshot_smis.bias_act_backward(
+        found = torch.ops.fewshot_smis.bias_act_backward(
             dy, y, x, scale, want_noise, ctx.slope, ctx.gain, ctx.clamp
         )
+    return _wanted(ctx, found, bias, scale, noise)
+
+
+def _wanted(
+    ctx: Any,
+    found: tuple[Tensor, Tensor, Tensor | None, Tensor],
+    bias: Tensor | None,
+    scale: Tensor | None,
+    noise: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients that were `found` and are needed, each in the form of its input."""
+    dx, dbias, dscale, dnoise = found
+    _, want_bias, want_scale, want_noise, *_ = ctx.needs_input_grad
     return (
         dx,
-        dbias.to(bias.dtype) if want_bias else None,
-        dscale.to(scale.dtype) if want_scale and dscale is not None else None,
-        _noise_like(dnoise, noise) if want_noise else None,
+        dbias.to(bias.dtype) if bias is not None and want_bias else None,
+        dscale.to(scale.dtype) if dscale is not None and scale is not None and want_scale else None,
+        _noise_like(dnoise, noise) if noise is not None and want_noise else None,
         *[None] * 3,
     )
 

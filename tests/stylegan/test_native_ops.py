@@ -112,11 +112,60 @@ def test_bias_act_writes_over_what_it_may(choose, needs_kernels, dtype):
     found = bias_act(last, b, **options, overwrite=True)
     assert found.data_ptr() == last.data_ptr()
     assert torch.equal(found, want)
-    for kept, learns in ((x, False), (x.contiguous(memory_format=torch.channels_last), True)):
-        before = kept.clone()
-        again = bias_act(kept, b.clone().requires_grad_(learns), **options, overwrite=True)
-        assert torch.equal(again, want)
-        assert torch.equal(kept, before)  # contiguous, or needed for a gradient
+    before = x.clone()
+    assert torch.equal(bias_act(x, b, **options, overwrite=True), want)
+    assert torch.equal(x, before)  # contiguous
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("slope", [0.2, 0.0, 1.0])
+@pytest.mark.parametrize("clamp", [None, 0.9])
+@pytest.mark.parametrize("plane", [False, True])
+def test_what_was_overwritten_has_the_same_gradients(
+    choose, needs_kernels, dtype, slope, clamp, plane
+):
+    choose("native")
+    x = torch.randn(2, 19, 7, 5, dtype=dtype)
+    factors = [
+        torch.randn(19),
+        torch.rand(2, 19) + 0.5,
+        torch.randn(*([] if plane else [2, 1]), 7, 5),
+    ]
+    dy = torch.randn_like(x)
+
+    def outcome(overwrite):
+        leaf = x.clone().requires_grad_()
+        b, scale, noise = leaves = [t.to(x).requires_grad_() for t in factors]
+        inner = leaf.contiguous(memory_format=torch.channels_last) * 1
+        start, options = inner.data_ptr(), {"alpha": slope, "clamp": clamp, "overwrite": overwrite}
+        y = bias_act(inner, b, act="lrelu", scale=scale, noise=noise, **options)
+        assert (y.data_ptr() == start) == overwrite
+        return [y, *torch.autograd.grad(y, [leaf, *leaves], dy)]
+
+    tolerance = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 4e-2}[dtype]
+    for found, want in zip(outcome(True), outcome(False), strict=True):
+        torch.testing.assert_close(found / 10, want / 10, rtol=tolerance, atol=tolerance)
+
+
+def test_what_torch_needs_is_not_overwritten(choose, needs_kernels):
+    choose("native")
+    b, last = torch.randn(3, requires_grad=True), torch.channels_last
+    leaf = torch.randn(2, 3, 4, 5).contiguous(memory_format=last).requires_grad_()
+    view = torch.randn(2, 4, 5, 3).permute(0, 3, 1, 2)
+    for x in (leaf, view):
+        before = x.detach().clone()
+        y = bias_act(x, b, act="lrelu", overwrite=True)
+        assert torch.equal(x, before)
+        assert torch.equal(y, bias_act(x, b, act="lrelu"))
+    inner = (leaf * 1).contiguous(memory_format=last)
+    square = inner.square()
+    y = bias_act(inner, b, act="lrelu", overwrite=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (y + square).sum().backward()
+    y = bias_act((leaf * 1).contiguous(memory_format=last), b, act="lrelu", overwrite=True)
+    (dx,) = torch.autograd.grad(y.square().sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        dx.sum().backward()
 
 
 def test_operators_are_registered_whole(choose, needs_kernels):

@@ -6,7 +6,7 @@ import torch
 from stylegan import Generator, GeneratorConfig, Prior, prepare, winograd
 from stylegan import prepared as module
 from stylegan.errors import ConfigError, ShapeError
-from stylegan.ops import modulated_conv2d, setup_filter
+from stylegan.ops import build, modulated_conv2d, setup_filter
 from stylegan.prepared import PreparedSynthesis, interleaved, polyphase, psnr
 from tests.fewshot_smis.tiny import tiny_codes, tiny_prior
 from tests.stylegan.test_stylegan3 import tiny as tiny_stylegan3
@@ -89,6 +89,23 @@ def test_recomputed_blocks_keep_less_for_the_backward_pass():
             ready.synthesis(ws.clone().requires_grad_())
         kept[recompute] = sum(sizes)
     assert kept[True] < 0.5 * kept[False]
+
+
+def test_a_layer_keeps_one_picture_for_the_backward_pass():
+    if not build.backend().native:
+        pytest.skip(build.backend().reason)
+    G, kept = tiny_prior(32), {}
+
+    def keep(x):
+        if x.ndim == 4:
+            kept[x.data_ptr()] = tuple(x.shape)
+        return x
+
+    ws = tiny_codes(G).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        prepare(G, precision="float32").synthesis(ws)
+    large = (len(ws), G.config.channels[32], 32, 32)
+    assert sum(shape == large for shape in kept.values()) == 2  # what its two layers give
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -1,5 +1,8 @@
 // y = clamp(gain * lrelu(x * scale[n,c] + noise[n,p] + bias[c])) and its gradient, one pass each.
 //
+// Where y has taken the place of x, the gradient by the scale is found from y alone: with g = dy *
+// slope, the sum of g * x is that of (dy * y - g * (noise + bias)) / scale, clamped points left out.
+//
 // A picture is seen as rows: channels_last as N*HW rows of C values, contiguous as N*C rows of HW
 // values. Sums run over fixed chunks of pixels, and over the chunks in their order, so that results do
 // not depend on the number of threads.
@@ -32,11 +35,14 @@ inline R act(R v, Epilogue<R> e) {
   v = v < -e.clamp ? -e.clamp : v;
   return v > e.clamp ? e.clamp : v;
 }
-// The slope of `act` where it gave y.
+// What `act` did where it gave y.
+template <typename R>
+inline bool clamped(R y, Epilogue<R> e) {
+  return !(y < e.clamp && y > -e.clamp);
+}
 template <typename R>
 inline R slope_at(R y, Epilogue<R> e) {
-  const R s = y > 0 ? e.gain : e.gain * e.slope;
-  return y < e.clamp && y > -e.clamp ? s : R(0);
+  return y > 0 ? e.gain : e.gain * e.slope;
 }
 
 template <int W, typename T, typename R = Real<T>>
@@ -53,20 +59,22 @@ void forward_lanes(const T* x, const R* scale, const R* bias, const R* noise, T*
 }
 
 template <int W, typename T, typename R = Real<T>>
-void backward_lanes(const T* dy, const T* y, const T* x, const R* scale, T* dx, R* sum_g,
-                    R* sum_gx, R* dnoise, int64_t pixels, int64_t C, Epilogue<R> e) {
-  const V<R, W> s = read<W>(scale), zero = s * R(0);
+void backward_lanes(const T* dy, const T* y, const T* x, const R* scale, const R* bias,
+                    const R* noise, T* dx, R* sum_g, R* sum_gx, R* dnoise, int64_t pixels,
+                    int64_t C, Epilogue<R> e) {
+  const V<R, W> s = read<W>(scale), b = read<W>(bias), zero = s * R(0);
   const V<R, W> high = zero + e.clamp, low = -high;
   const V<R, W> up = zero + e.gain, down = zero + e.gain * e.slope;
   V<R, W> sg = zero, sgx = zero;
   for (int64_t p = 0; p < pixels; ++p) {
     const V<R, W> at = read<W>(y + p * C);
-    V<R, W> g = read<W>(dy + p * C) * (at > zero ? up : down);
-    g = at < high ? g : zero;
-    g = at > low ? g : zero;
+    V<R, W> d = read<W>(dy + p * C);
+    d = at < high ? d : zero;
+    d = at > low ? d : zero;
+    const V<R, W> g = d * (at > zero ? up : down);
     write<W>(dx + p * C, g * s);
     sg += g;
-    if (sum_gx) sgx += g * read<W>(x + p * C);
+    if (sum_gx) sgx += x ? g * read<W>(x + p * C) : d * at - g * (noise ? b + noise[p] : b);
     if (dnoise) {
       R total = 0;
       for (int i = 0; i < W; ++i) total += g[i];
@@ -122,49 +130,53 @@ void forward_first(const T* x, const R* scale, const R* noise, int64_t noise_ste
   });
 }
 
-// dx, and per chunk of pixels the sums of g (for the bias) and of g * x (for the scale).
+// dx, and per chunk of pixels the sums of g (for the bias) and of g * x (for the scale; times the
+// scale where there is no x).
 template <typename T, typename R = Real<T>>
-void backward_last(const T* dy, const T* y, const T* x, const R* scale, T* dx, R* dnoise,
-                   R* sum_g, R* sum_gx, int64_t N, int64_t P, int64_t C, int64_t chunks,
-                   Epilogue<R> e) {
+void backward_last(const T* dy, const T* y, const T* x, const R* scale, const R* bias,
+                   const R* noise, int64_t noise_step, T* dx, R* dnoise, R* sum_g, R* sum_gx,
+                   int64_t N, int64_t P, int64_t C, int64_t chunks, Epilogue<R> e) {
   at::parallel_for(0, N * chunks, 1, [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       const int64_t n = k / chunks, first = (k - n * chunks) * kChunk;
       const int64_t pixels = std::min(kChunk, P - first), at = (n * P + first) * C;
+      const R* nz = noise ? noise + n * noise_step + first : nullptr;
       R* dn = dnoise ? dnoise + n * P + first : nullptr;
       if (dn) std::fill(dn, dn + pixels, R(0));
       over_channels(C, [=](auto width, int64_t c) {
         backward_lanes<decltype(width)::value>(
-            dy + at + c, y + at + c, x + at + c, scale + n * C + c, dx + at + c, sum_g + k * C + c,
-            sum_gx ? sum_gx + k * C + c : nullptr, dn, pixels, C, e);
+            dy + at + c, y + at + c, x ? x + at + c : nullptr, scale + n * C + c, bias + c, nz,
+            dx + at + c, sum_g + k * C + c, sum_gx ? sum_gx + k * C + c : nullptr, dn, pixels, C, e);
       });
     }
   });
 }
 
 template <typename T, typename R = Real<T>>
-void backward_first(const T* dy, const T* y, const T* x, const R* scale, T* dx, R* dnoise,
-                    R* sum_g, R* sum_gx, int64_t N, int64_t P, int64_t C, int64_t chunks,
-                    Epilogue<R> e) {
+void backward_first(const T* dy, const T* y, const T* x, const R* scale, const R* bias,
+                    const R* noise, int64_t noise_step, T* dx, R* dnoise, R* sum_g, R* sum_gx,
+                    int64_t N, int64_t P, int64_t C, int64_t chunks, Epilogue<R> e) {
   at::parallel_for(0, N * chunks, 1, [=](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       const int64_t n = k / chunks, first = (k - n * chunks) * kChunk;
       const int64_t last = std::min(first + kChunk, P);
+      const R* nz = noise ? noise + n * noise_step : nullptr;
       R* dn = dnoise ? dnoise + n * P : nullptr;
       if (dn) std::fill(dn + first, dn + last, R(0));
       for (int64_t c = 0; c < C; ++c) {
         const int64_t at = (n * C + c) * P;
-        const R s = scale[n * C + c];
+        const R s = scale[n * C + c], b = bias[c];
         R sg = 0, sgx = 0;
-        const T *dyp = dy + at, *yp = y + at, *xp = x + at;
+        const T *dyp = dy + at, *yp = y + at, *xp = x ? x + at : nullptr;
         T* dxp = dx + at;
         const bool scaled = sum_gx != nullptr;
 #pragma omp simd reduction(+ : sg, sgx)
         for (int64_t p = first; p < last; ++p) {
-          const R g = widen(dyp[p]) * slope_at(widen(yp[p]), e);
+          const R v = widen(yp[p]), d = clamped(v, e) ? R(0) : widen(dyp[p]);
+          const R g = d * slope_at(v, e);
           narrow(dxp[p], g * s);
           sg += g;
-          sgx += scaled ? g * widen(xp[p]) : R(0);
+          sgx += !scaled ? R(0) : xp ? g * widen(xp[p]) : d * v - g * (nz ? b + nz[p] : b);
           if (dn) dn[p] += g;
         }
         sum_g[k * C + c] = sg;
@@ -224,15 +236,19 @@ void bias_act_cpu_(Tensor& x, const std::optional<Tensor>& bias,
   bias_act_into(x, x, true, bias, scale, noise, slope, gain, clamp);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
+// The gradients from x and y, or, where there is no x, from y, bias and noise.
+std::tuple<Tensor, Tensor, Tensor, Tensor> gradients(
     const Tensor& dy_, const Tensor& y_, const std::optional<Tensor>& x_,
-    const std::optional<Tensor>& scale, bool want_noise, double slope, double gain, double clamp) {
-  const bool last = channels_last(y_), scaled = x_.has_value();
-  const Tensor dy = dense(dy_, last), y = dense(y_, last), x = scaled ? dense(*x_, last) : y;
+    const std::optional<Tensor>& scale, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& noise_, bool want_noise, double slope, double gain, double clamp) {
+  const bool last = channels_last(y_), scaled = scale.has_value(), noisy = noise_.has_value();
+  const Tensor dy = dense(dy_, last), y = dense(y_, last), x = x_ ? dense(*x_, last) : Tensor();
   const int64_t N = y.size(0), C = y.size(1), P = y.size(2) * y.size(3);
   const int64_t chunks = (P + kChunk - 1) / kChunk;
   const auto options = y.options().dtype(real(y.scalar_type())).memory_format(std::nullopt);
-  const Tensor s = reals(scale, {N, C}, 1.0, y);
+  const Tensor s = reals(scale, {N, C}, 1.0, y), b = reals(bias, {C}, 0.0, y);
+  const Tensor noise = noisy ? noise_->to(real(y.scalar_type())).contiguous() : Tensor();
+  const int64_t step = noisy && noise.dim() == 4 ? P : 0;
   Tensor dx = at::empty_like(y), dbias = at::empty({C}, options);
   Tensor dscale = scaled ? at::empty({N, C}, options) : at::empty({0}, options);
   Tensor dnoise = want_noise ? at::empty({N, P}, options) : at::empty({0}, options);
@@ -243,7 +259,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
     using R = Real<T>;
     auto run = last ? backward_last<T> : backward_first<T>;
     run(static_cast<const T*>(dy.const_data_ptr()), static_cast<const T*>(y.const_data_ptr()),
-        static_cast<const T*>(x.const_data_ptr()), s.const_data_ptr<R>(),
+        x.defined() ? static_cast<const T*>(x.const_data_ptr()) : nullptr, s.const_data_ptr<R>(),
+        b.const_data_ptr<R>(), noisy ? noise.const_data_ptr<R>() : nullptr, step,
         static_cast<T*>(dx.mutable_data_ptr()),
         want_noise ? dnoise.mutable_data_ptr<R>() : nullptr, sum_g.mutable_data_ptr<R>(),
         scaled ? sum_gx.mutable_data_ptr<R>() : nullptr, N, P, C, chunks,
@@ -254,7 +271,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
                dscale.mutable_data_ptr<R>() + n * C);
     }
   });
+  if (scaled && !x.defined()) dscale.div_(s);
   return {dx, dbias, dscale, dnoise};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_backward_cpu(
+    const Tensor& dy, const Tensor& y, const std::optional<Tensor>& x,
+    const std::optional<Tensor>& scale, bool want_noise, double slope, double gain, double clamp) {
+  return gradients(dy, y, x, scale, std::nullopt, std::nullopt, want_noise, slope, gain, clamp);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> bias_act_undone_cpu(
+    const Tensor& dy, const Tensor& y, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& scale, const std::optional<Tensor>& noise, bool want_noise,
+    double slope, double gain, double clamp) {
+  return gradients(dy, y, std::nullopt, scale, bias, noise, want_noise, slope, gain, clamp);
 }
 
 }  // namespace
@@ -269,10 +300,14 @@ TORCH_LIBRARY_FRAGMENT(fewshot_smis, m) {
   m.def(
       "bias_act_backward(Tensor dy, Tensor y, Tensor? x, Tensor? scale, bool want_noise, "
       "float slope, float gain, float clamp) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "bias_act_undone(Tensor dy, Tensor y, Tensor? bias, Tensor? scale, Tensor? noise, "
+      "bool want_noise, float slope, float gain, float clamp) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(fewshot_smis, CPU, m) {
   m.impl("bias_act", bias_act_cpu);
   m.impl("bias_act_", bias_act_cpu_);
   m.impl("bias_act_backward", bias_act_backward_cpu);
+  m.impl("bias_act_undone", bias_act_undone_cpu);
 }
