@@ -22,6 +22,7 @@ from torch import Tensor
 from encoders import MaskEncoder
 from fewshot_smis.codes import check_codes
 from fewshot_smis.data import IGNORE, resize_label
+from fewshot_smis.data.dropout import drop_classes
 from fewshot_smis.encoding import encode, planes
 from fewshot_smis.labelers import Labeler, label_samples
 from fewshot_smis.labelers.mismatch import class_mismatch, on_grid
@@ -47,6 +48,7 @@ class TrainingSettings:
     mixing: float = 0.0  # share of samples that mix the styles of two w at a random layer
     truncation_psi: float = 1.0
     shot_share: float = 0.0  # share of samples replaced by labelled pictures
+    class_dropout: float = 0.0  # share of the classes left out of a map: drawings lack some
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -58,7 +60,7 @@ class TrainingSettings:
             )
         if not self.consistency >= 0:
             raise ConfigError(f"consistency is {self.consistency}, but a weight is 0 or more")
-        for name in ("ramp_up", "ramp_down", "mixing", "shot_share"):
+        for name in ("ramp_up", "ramp_down", "mixing", "shot_share", "class_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but a share lies in [0, 1]")
 
@@ -151,23 +153,28 @@ def encoder_loss(
     labeler: Labeler,
     prior: Prior,
     *,
+    drawn: Tensor | None = None,
     consistency: float = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the loss of `encoder` on maps `label` [N,S,S] of samples with codes `ws` [N,L,D].
 
-    "latent" is the mean squared error in W+ between `encoder(label)` and `ws`, the paper's loss;
-    "mismatch", times `consistency`, how badly the pictures drawn from `encoder(label)` fit `label`
-    in the labeler's eyes (`labelers.mismatch`). The encoder runs in `dtype`.
+    The encoder sees the maps as they are `drawn` [N,S,S], or `label` itself if that is None.
+    "latent" is the mean squared error in W+ between its codes and `ws`, the paper's loss;
+    "mismatch", times `consistency`, how badly the pictures drawn from its codes fit `label`, where
+    anything was drawn, in the labeler's eyes (`labelers.mismatch`). The encoder runs in `dtype`.
     """
+    if drawn is None:
+        drawn = label
     with autocast(ws.device, dtype):
-        found = encoder(planes(label, encoder)).float()
+        found = encoder(planes(drawn, encoder)).float()
     latent = latent_mse(found, ws)
     if not consistency:
         return latent, {"latent": float(latent.detach())}
     feats = prior.synthesis.features(found, labeler.resolutions)
     _, _, *size = feats[labeler.resolution].shape
-    mismatch = class_mismatch(labeler, feats, on_grid(label, labeler, (size[0], size[1])))
+    asked = torch.where(drawn == nothing(labeler), drawn, label)
+    mismatch = class_mismatch(labeler, feats, on_grid(asked, labeler, (size[0], size[1])))
     terms = {"latent": float(latent.detach()), "mismatch": float(mismatch.detach())}
     return latent + consistency * mismatch, terms
 
@@ -225,8 +232,16 @@ def train_encoder(
     while loop.step < steps:
         started = time.perf_counter()
         label, ws = pairs.draw(settings.batch, encoder.input_size, loop.gen)
+        drawn = incomplete(label, labeler, settings.class_dropout, loop.gen)
         loss, terms = encoder_loss(
-            encoder, label, ws, labeler, prior, consistency=settings.consistency, dtype=dtype
+            encoder,
+            label,
+            ws,
+            labeler,
+            prior,
+            drawn=drawn,
+            consistency=settings.consistency,
+            dtype=dtype,
         )
         lr = loop.lr
         value = loop.update(loss)
@@ -340,6 +355,18 @@ class _Loop:
                 f"the checkpoint does not fit this training: {error}; resume with the options "
                 "it was started with"
             ) from error
+
+
+def incomplete(label: Tensor, labeler: Labeler, share: float, gen: torch.Generator) -> Tensor:
+    """Return maps [N,S,S] with this share of the classes left out."""
+    if share <= 0:
+        return label
+    return drop_classes(label, share, labeler.num_classes, gen, nothing=nothing(labeler))
+
+
+def nothing(labeler: Labeler) -> int:
+    """Return the id of pixels where nothing is drawn."""
+    return 0 if labeler.sparse else IGNORE
 
 
 def _at_size(shots: Shots, encoder: MaskEncoder, prior: Prior) -> Shots:

@@ -47,6 +47,9 @@ class TrainEncoderJob(Job):
     consistency: float | None = opt(
         None, "Weight of the labeler's view of what is drawn; by default the preset's.", min=0
     )
+    class_dropout: float = opt(
+        0.0, "Share of the classes left out of each map, for drawings that lack some.", min=0
+    )
     kind: str = opt(
         "gradual",
         "Encoder: pSp's feature pyramid, or codes from the last layer (quicker to train).",
@@ -64,6 +67,7 @@ class TrainEncoderJob(Job):
         """Return the preset with the options that were given."""
         given = {"batch": self.batch, "lr": self.lr, "consistency": self.consistency}
         changes: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        changes["class_dropout"] = self.class_dropout
         return dataclasses.replace(PRESETS[self.preset], **changes)
 
     @property

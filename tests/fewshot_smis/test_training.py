@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewshot_smis.data import one_hot, resize_label
+from fewshot_smis.data import IGNORE, one_hot, resize_label
 from fewshot_smis.labelers import label_samples
 from fewshot_smis.labelers.mismatch import class_mismatch, on_grid
 from fewshot_smis.training import (
@@ -15,6 +15,7 @@ from fewshot_smis.training import (
     Shots,
     TrainingSettings,
     encoder_loss,
+    incomplete,
     train_encoder,
     validate,
 )
@@ -270,3 +271,27 @@ def test_mistakes_are_named():
         train(resume=state, ema=None)
     with pytest.raises(CheckpointError, match="does not fit this training"):
         train(resume={"step": 1})
+
+
+def test_incomplete_maps_are_shown_and_only_what_is_drawn_is_asked_for():
+    label, ws = pairs().draw(2, 16, stream(0, "p"))
+    drawn = torch.where(label == label[0, 0, 0], IGNORE, label)
+    encoder = tiny_encoder(PRIOR)
+    loss, terms = encoder_loss(encoder, label, ws, LABELER, PRIOR, drawn=drawn, consistency=2.0)
+    loss = loss.detach()
+    found = encoder(one_hot(drawn, LABELER.num_classes)).detach()
+    feats = PRIOR.synthesis.features(found, LABELER.resolutions)
+    asked = on_grid(drawn, LABELER, tuple(feats[LABELER.resolution].shape[2:]))
+    want = class_mismatch(LABELER, feats, asked)
+    assert terms["mismatch"] == pytest.approx(float(want), rel=1e-5)
+    assert terms["latent"] == pytest.approx(float(F.mse_loss(found, ws)), rel=1e-5)
+    assert float(loss) == pytest.approx(terms["latent"] + 2 * terms["mismatch"], rel=1e-5)
+
+
+def test_classes_are_left_out_in_their_share():
+    labels = pairs().draw(4, 16, stream(0, "p"))[0]
+    assert incomplete(labels, LABELER, 0.0, stream(0, "d")) is labels
+    assert (incomplete(labels, LABELER, 1.0, stream(0, "d")) == IGNORE).all()
+    sparse = tiny_labeler(PRIOR, sparse=True)
+    assert (incomplete(labels, sparse, 1.0, stream(0, "d")) == 0).all()
+    assert train(class_dropout=0.5)[-1].loss != train()[-1].loss
