@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fewshot_smis.data import Classes, write_image
+from fewshot_smis.data import Classes
 from fewshot_smis.data.files import atomic_write, write_error, write_json
 from fewshot_smis.faces.geometry import Array
 from fewshot_smis.faces.portrait import Portrait, render_face
 from stylegan.errors import ConfigError, DataError
+from stylegan.memory import keep_freed_memory
 
 _JOBS_PER_TASK = 8
 
@@ -55,22 +57,35 @@ class _Record(NamedTuple):
     attributes: dict[str, float | str | bool]
 
 
+def _indexed(label: Array, classes: Classes) -> Image.Image:
+    """Return `label` [H,W] ids as a picture with the colours of `classes`."""
+    image = Image.fromarray(label.astype(np.uint8))
+    image.putpalette([value for color in classes.colors for value in color])
+    return image
+
+
 def write_label(path: Path, label: Array, classes: Classes) -> None:
     """Write `label` [H,W] ids as an indexed PNG with the colours of `classes`.
 
     Raises:
         DataError: the file cannot be written.
     """
-    image = Image.fromarray(label.astype(np.uint8))
-    image.putpalette([value for color in classes.colors for value in color])
     with atomic_write(path) as file:
-        image.save(file, format="PNG", optimize=True)
+        _indexed(label, classes).save(file, format="PNG", optimize=True)
 
 
 def write_portrait(folder: Path, name: str, portrait: Portrait) -> None:
-    """Write picture and label map of `portrait` to `folder`/images and /labels as `name`.png."""
-    write_image(folder / "images" / f"{name}.png", portrait.img)
-    write_label(folder / "labels" / f"{name}.png", portrait.label, Classes.CELEBAMASK)
+    """Write picture and label map of `portrait` to `folder`/images and /labels as `name`.png.
+
+    The files are not written one by one in one piece: `folder` is one of `fresh_folder`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    picture, file = Image.fromarray(portrait.img), f"{name}.png"
+    # There are no repetitions in grain, for which zlib would search most of the time.
+    picture.save(folder / "images" / file, compress_level=1, compress_type=zlib.Z_RLE)
+    _indexed(portrait.label, Classes.CELEBAMASK).save(folder / "labels" / file)
 
 
 def _render_to_disk(index: int, *, folder: Path, seed: int, size: int) -> _Record:
@@ -111,7 +126,7 @@ def _render_all(render: Callable[[int], _Record], count: int, workers: int) -> I
         yield from map(render, range(count))
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+    with ProcessPoolExecutor(workers, spawn, initializer=keep_freed_memory) as pool:
         yield from pool.map(render, range(count), chunksize=_JOBS_PER_TASK)
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -84,6 +85,26 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="no more"):
         render_folder(tmp_path / "out", 2, 24)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def fail(self, path, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(DataError, match=r"out: cannot write .*free some space"):
+        render_folder(tmp_path / "out", 1, 24)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_are_no_larger_than_pillow_would_make_them(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    face = render_face(5, 0, 96)
+    dataset.write_portrait(tmp_path, "face", face)
+    Image.fromarray(face.img).save(tmp_path / "usual.png")
+    written = (tmp_path / "images" / "face.png").stat().st_size
+    assert written < 1.05 * (tmp_path / "usual.png").stat().st_size
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
