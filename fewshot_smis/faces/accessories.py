@@ -12,7 +12,7 @@ from fewshot_smis.faces.hats import covered
 from fewshot_smis.faces.labels import FaceClass
 from fewshot_smis.faces.raster import Canvas, draw_strands
 from fewshot_smis.faces.scene import Scene
-from fewshot_smis.faces.strands import draw_soft, light_strands
+from fewshot_smis.faces.strands import draw_soft, light_strands, seen_segments
 from fewshot_smis.faces.traits import hsv, linear
 
 _RIM_POINTS = 33
@@ -32,26 +32,29 @@ def draw_hair(canvas: Canvas, rng: np.random.RandomState, scene: Scene, field: A
     depth = (0.45 + 0.55 * layer) * (0.6 + 0.4 * np.minimum(along * 4, 1))
     tint = np.clip(hair.color * (1 + 0.45 * strands.tone[:, None]), 0, 1)
     gloss = 0.5 if hair.style == "afro" else 1.0
-    view = (camera, traits.light)
-    color = light_strands(points, strands.normals, tint, depth, view, gloss=gloss)
     radius = (_STRAND_RADIUS * camera.scale * strands.thickness).astype(np.float32)
     lines = camera.project(camera.place(points))
-    cover = draw_soft(canvas, lines, color, strands.alpha, radius=radius, bias=0.02)
+    seen, view = seen_segments(canvas, lines, radius, bias=0.02), (camera, traits.light)
+    color = light_strands(points, strands.normals, tint, depth, view, seen, gloss=gloss)
+    cover = draw_soft(canvas, lines, color, strands.alpha, seen, radius=radius, bias=0.02)
     canvas.strand[cover > 0.35] = 1
     canvas.label[cover > 0.35] = FaceClass.HAIR
 
 
 def inside_polygon(polygon: Array, width: int) -> Array:
     """Return which pixel centres of a [W,W] picture lie inside `polygon` [K,2], bool [W,W]."""
-    y, x = (axis + 0.5 for axis in np.ogrid[:width, :width])
-    inside = np.zeros((width, width), bool)
+    picture = np.zeros((width, width), bool)
+    left, top = np.clip(np.floor(polygon.min(0)), 0, width).astype(int)
+    right, bottom = np.clip(np.ceil(polygon.max(0)), 0, width).astype(int)
+    inside = picture[top:bottom, left:right]
+    y, x = (axis + 0.5 for axis in np.ogrid[top:bottom, left:right])
     before = polygon[-1]
     for corner in polygon:
         crosses = (corner[1] > y) != (before[1] > y)
         slope = (before[0] - corner[0]) * (y - corner[1]) / (before[1] - corner[1] + 1e-9)
         inside ^= crosses & (x < slope + corner[0])
         before = corner
-    return inside
+    return picture
 
 
 def _tint_lens(canvas: Canvas, rim: Array) -> None:

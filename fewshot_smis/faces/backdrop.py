@@ -6,18 +6,34 @@ Legend: G side of the small picture; W canvas width; colours are linear.
 import numpy as np
 
 from fewshot_smis.faces.geometry import Array, smoothstep
-from fewshot_smis.faces.raster import box_blur
+from fewshot_smis.faces.raster import box_blur, compiled
 from fewshot_smis.faces.traits import Backdrop
 
 _GRID = 64
 
 
+def fill_enlarged(small: Array, place: Array, large: Array) -> None:
+    """Write `large` [W,W,3], whose pixels lie at `place` [W] of `small` [G,G,3], bilinear."""
+    last = small.shape[0] - 2
+    row = np.empty((small.shape[1], 3))
+    for y in range(large.shape[0]):
+        j = min(int(place[y]), last)
+        v = place[y] - j
+        for i in range(row.shape[0]):
+            for c in range(3):
+                row[i, c] = small[j, i, c] * (1 - v) + small[j + 1, i, c] * v
+        for x in range(large.shape[1]):
+            i = min(int(place[x]), last)
+            u = place[x] - i
+            for c in range(3):
+                large[y, x, c] = row[i, c] * (1 - u) + row[i + 1, c] * u
+
+
 def _enlarge(small: Array, width: int) -> Array:
     """Return `small` [G,G,3] as [W,W,3], bilinear."""
     place = np.clip((np.arange(width) + 0.5) / width * _GRID - 0.5, 0, _GRID - 1)
-    spread = np.clip(1 - np.abs(place[:, None] - np.arange(_GRID)), 0, 1)  # [W,G]
-    rows = np.tensordot(spread, small, 1)
-    large: Array = np.einsum("xg,ygc->yxc", spread, rows, optimize=True)
+    large = np.empty((width, width, 3))
+    compiled(fill_enlarged)(small, place, large)
     return large
 
 

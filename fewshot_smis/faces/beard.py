@@ -13,11 +13,14 @@ from fewshot_smis.faces.labels import FaceClass, Regions
 from fewshot_smis.faces.noise import value_noise
 from fewshot_smis.faces.raster import Canvas
 from fewshot_smis.faces.scene import Scene
-from fewshot_smis.faces.strands import draw_soft, light_strands
+from fewshot_smis.faces.strands import draw_soft, light_strands, seen_segments
 from fewshot_smis.faces.surface import Surface
 from fewshot_smis.faces.traits import Traits
 
 _ROOTS = {"moustache": 1500, "goatee": 3000, "full": 6000}
+GROWN_BEARDS = tuple(_ROOTS)
+"""Beards that are drawn; stubble is only painted."""
+
 _LENGTH = {"moustache": 0.07, "goatee": 0.09, "full": 0.10}
 
 
@@ -53,11 +56,9 @@ def beard_shadow(surface: Surface, regions: Regions, traits: Traits) -> Array:
 
 
 def draw_beard(canvas: Canvas, rng: np.random.RandomState, scene: Scene) -> None:
-    """Draw moustache, goatee or full beard; lips stay free of it."""
+    """Draw the grown beard of the portrait's traits; lips stay free of it."""
     geo, camera, traits = load_geometry(), scene.camera, scene.traits
     kind = traits.hair.beard
-    if kind not in _ROOTS:
-        return
     fields = geo.fields
     zone = _zone(kind, geo.verts, fields["sd_jaw"])
     bare = (fields["w_lips"] > 0.2) | (fields["w_inside_mouth"] > 0.15)
@@ -78,10 +79,11 @@ def draw_beard(canvas: Canvas, rng: np.random.RandomState, scene: Scene) -> None
     normals = np.repeat(roots.normal[:, None].astype(np.float32), 4, 1)
     tint = np.clip(traits.hair.color * rng.uniform(0.75, 1.15, (count, 1)), 0, 1)
     depth = np.broadcast_to(0.62 + 0.38 * along, (count, 4))
-    color = light_strands(points, normals, tint, depth, (camera, traits.light), gloss=0.6)
     alpha = np.clip(roots.field * 1.3, 0, 1)[:, None] * np.array([0.5, 0.9, 0.8, 0.2])
     lines, before = camera.project(camera.place(points)), canvas.img.copy()
     radius = np.full(count, 0.0050 * camera.scale, np.float32)
-    draw_soft(canvas, lines, color, alpha.astype(np.float32), radius=radius, bias=0.02)
+    seen, view = seen_segments(canvas, lines, radius, bias=0.02), (camera, traits.light)
+    color = light_strands(points, normals, tint, depth, view, seen, gloss=0.6)
+    draw_soft(canvas, lines, color, alpha.astype(np.float32), seen, radius=radius, bias=0.02)
     lips = (canvas.label >= FaceClass.MOUTH) & (canvas.label <= FaceClass.LOWER_LIP)
     canvas.img[lips] = 0.8 * before[lips] + 0.2 * canvas.img[lips]

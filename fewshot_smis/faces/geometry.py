@@ -107,8 +107,12 @@ def unit(vectors: Array) -> Array:
 
 def smoothstep(start: float, stop: float, x: Any) -> Any:
     """Rise from 0 at `start` to 1 at `stop` with level ends; `start` may be the larger."""
-    t = np.clip((x - start) / (stop - start), 0, 1)
-    return t * t * (3 - 2 * t)
+    t = np.asarray(x - start)
+    t /= stop - start
+    np.clip(t, 0, 1, out=t)
+    rise = 3 - 2 * t
+    rise *= t * t
+    return rise
 
 
 def vertex_normals(verts: Array, tris: Array) -> Array:

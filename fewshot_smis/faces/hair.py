@@ -10,8 +10,9 @@ import numpy as np
 
 from fewshot_smis.faces.geometry import Array, load_geometry, smoothstep, unit
 from fewshot_smis.faces.grooming import HairTraits
+from fewshot_smis.faces.growth import WINDOW_STEPS, Growth, Skull, grow
 from fewshot_smis.faces.noise import value_noise
-from fewshot_smis.faces.strands import WINDOW_STEPS, Growth, Skull, gather_locks, grow
+from fewshot_smis.faces.strands import gather_locks
 
 _X, _Y, _Z = np.eye(3)
 _CROPPED = ("bald", "buzz", "fade", "short", "parted", "quiff")
@@ -39,6 +40,23 @@ class Strands(NamedTuple):
     tone: Array  # [S], -0.5..0.5, alike within a lock
     alpha: Array  # [S,K], 0..1
     thickness: Array  # [S], multiple of the usual
+
+
+class _Head(NamedTuple):
+    """What hair is measured by."""
+
+    skull: Skull
+    brow: float  # height of the brows
+
+
+class _Lay(NamedTuple):
+    """How the strands of a head lie beside each other."""
+
+    layer: Array  # [S], 0 innermost .. 1 outermost
+    side: Array  # [S,1], -1 or 1, of the parting
+    fringe: Array  # [S] bool
+    mates: Array  # [S,4], 0..1, alike within a lock
+    cropped: bool
 
 
 @dataclass
@@ -95,6 +113,10 @@ def fit_skull(verts: Array) -> Skull:
     center = np.array([0, middle, (low[2] + high[2]) / 2])
     radius = np.array([high[0], high[1] - center[1], (high[2] - low[2]) / 2])
     return Skull(center, radius)
+
+
+def _measure_head(verts: Array) -> _Head:
+    return _Head(fit_skull(verts), float(verts[load_geometry().landmarks[[19, 24]], 1].mean()))
 
 
 def _cropped(rng: np.random.RandomState, style: str, roots: Roots, side: Array) -> _Style:
@@ -283,6 +305,37 @@ def _with_bun(rng: np.random.RandomState, strands: Strands, knot: Array, skull: 
     )
 
 
+def _plan_growth(
+    rng: np.random.RandomState, grown: _Style, roots: Roots, head: _Head, lay: _Lay, drift: Array
+) -> Growth:
+    """Say how each strand grows; `drift` [S,3] is what its neighbourhood does."""
+    total, cropped = len(roots.field), lay.cropped
+    wild = (0.25 if cropped else 0.12) * (1 - 0.6 * lay.fringe[:, None])
+    common = drift * 2.5 + (lay.mates[:, :3] - 0.5) * 2
+    length = np.broadcast_to(grown.length, total) * rng.uniform(0.85, 1.05, total)
+    if cropped or not grown.stick:
+        length = length * (0.45 + 0.55 * smoothstep(0, 0.25, roots.field))
+    return Growth(
+        root=roots.position.astype(np.float32),
+        flow=_comb(rng, grown, roots, common, wild).astype(np.float32),
+        length=length.astype(np.float32),
+        shell=_shells(grown, roots, head.skull, lay.layer).astype(np.float32),
+        settle=np.broadcast_to(grown.settle, total).astype(np.float32),
+        side=lay.side[:, 0].astype(np.float32),
+        phase=(lay.mates[:, 3] * 6.3 + rng.randn(total) * 0.35).astype(np.float32),
+        clump=(drift * wild * 4).astype(np.float32),
+        free=(lay.fringe | (not grown.window and not grown.knot[3])).astype(np.float32),
+        gravity=np.broadcast_to(grown.gravity, total).astype(np.float32),
+        stick=grown.stick,
+        knot=np.array(grown.knot),
+        curl=float(grown.curl),
+        pitch=float(grown.pitch),
+        window=np.interp(np.linspace(0, 1, WINDOW_STEPS), np.linspace(0, 1, len(_WINDOW)), _WINDOW),
+        window_top=head.brow + 0.60,
+        window_bottom=head.brow - 0.75,
+    )
+
+
 def grow_hair(
     rng: np.random.RandomState,
     verts: Array,
@@ -303,45 +356,21 @@ def grow_hair(
     """
     count, cropped = _ROOTS.get(hair.style, 7500), hair.style in _CROPPED
     roots = _thin_hairline(rng, scatter_roots(rng, verts, normals, field, count))
-    skull, total = fit_skull(verts), len(roots.field)
-    brow = float(verts[load_geometry().landmarks[[19, 24]], 1].mean())
+    head, total = _measure_head(verts), len(roots.field)
     layer, side = np.sort(rng.rand(total)), _part(rng, roots)
-    grown = _choose_style(rng, hair.style, roots, skull, side)
+    grown = _choose_style(rng, hair.style, roots, head.skull, side)
     if hair.hat != "none":
         grown.rise = grown.rise * 0.35
-    fringe = _let_fringe_fall(rng, hair, grown, roots, brow)
+    fringe = _let_fringe_fall(rng, hair, grown, roots, head.brow)
     lock = _locks(roots, side, offset, grown.lock)
-    mates = rng.rand(lock.max(initial=0) + 1, 4)[lock]
-    near = np.stack([value_noise(roots.rest * 3 + offset + 7 * k) - 0.5 for k in range(3)], 1)
-    wild = (0.25 if cropped else 0.12) * (1 - 0.6 * fringe[:, None])
-    drift = near * 2.5 + (mates[:, :3] - 0.5) * 2
-    length = np.broadcast_to(grown.length, total) * rng.uniform(0.85, 1.05, total)
-    if cropped or hair.style == "afro":
-        length = length * (0.45 + 0.55 * smoothstep(0, 0.25, roots.field))
-    growth = Growth(
-        root=roots.position.astype(np.float32),
-        flow=_comb(rng, grown, roots, drift, wild).astype(np.float32),
-        length=length.astype(np.float32),
-        shell=_shells(grown, roots, skull, layer).astype(np.float32),
-        settle=np.broadcast_to(grown.settle, total).astype(np.float32),
-        side=side[:, 0].astype(np.float32),
-        phase=(mates[:, 3] * 6.3 + rng.randn(total) * 0.35).astype(np.float32),
-        clump=(near * wild * 4).astype(np.float32),
-        free=(fringe | (not grown.window and not grown.knot[3])).astype(np.float32),
-        gravity=np.broadcast_to(grown.gravity, total).astype(np.float32),
-        stick=grown.stick,
-        knot=np.array(grown.knot),
-        curl=float(grown.curl),
-        pitch=float(grown.pitch),
-        window=np.interp(np.linspace(0, 1, WINDOW_STEPS), np.linspace(0, 1, len(_WINDOW)), _WINDOW),
-        window_top=brow + 0.60,
-        window_bottom=brow - 0.75,
-    )
-    points, outward = grow(growth, skull, grown.steps)
+    lay = _Lay(layer, side, fringe, rng.rand(lock.max(initial=0) + 1, 4)[lock], cropped)
+    drift = np.stack([value_noise(roots.rest * 3 + offset + 7 * k) - 0.5 for k in range(3)], 1)
+    growth = _plan_growth(rng, grown, roots, head, lay, drift)
+    points, outward = grow(growth, head.skull, grown.steps)
     if grown.gather:
         loose = np.where(fringe, 0.1, smoothstep(0.0, 0.25, roots.field))
         points = gather_locks(points, lock, grown.gather * loose)
-    tone = (mates[:, 0] - 0.5) * 0.7 + rng.uniform(-0.15, 0.15, total)
+    tone = (lay.mates[:, 0] - 0.5) * 0.7 + rng.uniform(-0.15, 0.15, total)
     alpha = _fade_ends(roots, hair.style, grown.steps)
     if hair.style == "tied":
         alpha *= _is_held(roots)[:, None]
@@ -349,5 +378,5 @@ def grow_hair(
     thickness = np.broadcast_to(thickness, total)
     strands = Strands(points, outward, layer, tone, alpha, thickness)
     if grown.knot[3] and rng.rand() < 0.7:
-        return _with_bun(rng, strands, np.array(grown.knot[:3]), skull)
+        return _with_bun(rng, strands, np.array(grown.knot[:3]), head.skull)
     return strands

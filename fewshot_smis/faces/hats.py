@@ -6,12 +6,12 @@ Legend: A angles about the vertical axis, R rings from the rim up; lengths in dm
 import numpy as np
 
 from fewshot_smis.faces.geometry import Array, load_geometry, smoothstep, unit, vertex_normals
+from fewshot_smis.faces.growth import Skull
 from fewshot_smis.faces.hair import fit_skull
 from fewshot_smis.faces.labels import FaceClass
 from fewshot_smis.faces.noise import value_noise
 from fewshot_smis.faces.raster import Canvas, draw_triangles
 from fewshot_smis.faces.scene import Scene
-from fewshot_smis.faces.strands import Skull
 from fewshot_smis.faces.traits import Light, hsv, linear
 
 _ANGLES, _RINGS = 49, 14

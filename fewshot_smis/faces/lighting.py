@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fewshot_smis.faces.geometry import Array, smoothstep, unit
-from fewshot_smis.faces.raster import box_blur, draw_triangles
+from fewshot_smis.faces.raster import box_blur, compiled, draw_triangles
 from fewshot_smis.faces.traits import Light
 
 _MAP_WIDTH = 112
@@ -46,24 +46,30 @@ def cast_shadow(placed: Array, tris: Array, light: Light) -> ShadowMap:
     return ShadowMap(axes, center, moments)
 
 
+def fill_bound(seen: Array, moments: Array, bound: Array) -> None:
+    """Write Chebyshev's bound of the light at points `seen` [P,3] from it: x, y and nearness."""
+    one, half, most = np.float32(1), np.float32(0.5), np.float32(_MAP_WIDTH - 1.01)
+    span, width = np.float32(_MAP_SPAN), np.float32(_MAP_WIDTH)
+    blended = np.empty(2, np.float32)
+    for p in range(seen.shape[0]):
+        x = min(max((seen[p, 0] / span + half) * width - half, np.float32(0)), most)
+        y = min(max((seen[p, 1] / span + half) * width - half, np.float32(0)), most)
+        column, row = int(x), int(y)
+        u, v = x - np.float32(column), y - np.float32(row)
+        for m in range(2):
+            a, b = moments[m, row, column], moments[m, row, column + 1]
+            c, d = moments[m, row + 1, column], moments[m, row + 1, column + 1]
+            blended[m] = (a * (one - u) + b * u) * (one - v) + (c * (one - u) + d * u) * v
+        behind = max(blended[0] - seen[p, 2] - np.float32(0.03), np.float32(0))
+        variance = max(blended[1] - blended[0] * blended[0], np.float32(1e-3))
+        bound[p] = variance / (variance + behind * behind)
+
+
 def reach_of_light(shadow: ShadowMap, place: Array) -> Array:
     """Return how much of the key light reaches the points `place` [P,3], [P] in 0..1."""
     seen = (place - shadow.center.astype(np.float32)) @ shadow.axes.T.astype(np.float32)
-    spot = (seen[:, :2] / np.float32(_MAP_SPAN) + np.float32(0.5)) * _MAP_WIDTH - np.float32(0.5)
-    spot = np.clip(spot, 0, _MAP_WIDTH - 1.01)
-    x, y = np.floor(spot).T
-    u, v, first = spot[:, 0] - x, spot[:, 1] - y, (y * _MAP_WIDTH + x).astype(np.intp)
-
-    def blended(moment: Array) -> Array:
-        texels = moment.ravel()
-        top = texels[first] * (1 - u) + texels[first + 1] * u
-        below = first + _MAP_WIDTH
-        return top * (1 - v) + (texels[below] * (1 - u) + texels[below + 1] * u) * v
-
-    mean, square = map(blended, shadow.moments)
-    behind = np.maximum(mean - seen[:, 2] - np.float32(0.03), 0)
-    variance = np.maximum(square - mean * mean, np.float32(1e-3))
-    bound = variance / (variance + behind * behind)
+    bound = np.empty(len(seen), np.float32)
+    compiled(fill_bound, fastmath=False)(seen, shadow.moments, bound)
     reach: Array = smoothstep(0.25, 1, bound)
     return reach
 

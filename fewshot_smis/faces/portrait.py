@@ -12,7 +12,7 @@ from fewshot_smis.faces.accessories import draw_glasses, draw_hair
 from fewshot_smis.faces.appearance import mesh_albedo, shade_mesh
 from fewshot_smis.faces.attributes import describe
 from fewshot_smis.faces.backdrop import paint_backdrop
-from fewshot_smis.faces.beard import draw_beard
+from fewshot_smis.faces.beard import GROWN_BEARDS, draw_beard
 from fewshot_smis.faces.camera import frame_portrait
 from fewshot_smis.faces.clothing import dress
 from fewshot_smis.faces.eyes import draw_lids
@@ -28,7 +28,7 @@ from fewshot_smis.faces.lighting import (
     emboss,
     reach_of_light,
 )
-from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
+from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority, pool
 from fewshot_smis.faces.scene import Scene
 from fewshot_smis.faces.skin import face_lines, skin_relief
 from fewshot_smis.faces.surface import visible_surface
@@ -97,17 +97,18 @@ def _draw_over(
     picture of this size shows.
     """
     hair, scale = scene.traits.hair, scene.camera.scale
-    streams = [np.random.RandomState(seed) for seed in rng.randint(2**31, size=4)]
-    draw_beard(canvas, streams[0], scene)
+    beard_seed, hat_seed, hair_seed, glasses_seed = rng.randint(2**31, size=4)
+    if hair.beard in GROWN_BEARDS:
+        draw_beard(canvas, np.random.RandomState(beard_seed), scene)
     canvas.strand[:] = 0  # a beard throws no shadow
     if hair.hat != "none":
-        draw_hat(canvas, streams[1], scene)
+        draw_hat(canvas, np.random.RandomState(hat_seed), scene)
     beneath = canvas.label.copy()
-    draw_hair(canvas, streams[2], scene, field)
+    draw_hair(canvas, np.random.RandomState(hair_seed), scene, field)
     canvas.label[:] = tidy_hair(canvas.label, beneath, max(1, round(scale * 0.012)))
     _cast_hair_shadow(canvas, mesh, scene)
     if scene.traits.glasses:
-        draw_glasses(canvas, streams[3], scene)
+        draw_glasses(canvas, np.random.RandomState(glasses_seed), scene)
 
 
 def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
@@ -115,15 +116,10 @@ def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
 
     The curve is straight up to `_KNEE` and bends towards 1 above it, so that nothing clips.
     """
-    size, lit = len(img) // factor, np.maximum(img, 0)
-    small = np.zeros((size, size, 3))
-    for y, x in np.ndindex(factor, factor):
-        small += lit[y::factor, x::factor]
-    small /= factor**2
-    rest = 1 - _KNEE
+    small, rest = pool(img, factor), 1 - _KNEE
     above = np.maximum(small - _KNEE, 0)
     small = np.minimum(small, _KNEE) + rest * above / (above + rest)
-    shown = small ** (1 / 2.2) + rng.randn(size, size, 3) * _GRAIN
+    shown = small ** (1 / 2.2) + rng.randn(*small.shape) * _GRAIN
     return (np.clip(shown, 0, 1) * 255).astype(np.uint8)
 
 

@@ -8,7 +8,7 @@ Legend: W canvas width and height, pixel centres at +0.5; larger z is nearer.
 import functools
 import importlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -34,9 +34,14 @@ class Coverage(NamedTuple):
     weights: Array  # [W,W,3] float32, barycentric
 
 
+Kernel: TypeAlias = Callable[..., Any]
+
+
 @functools.cache
-def compiled(kernel: Callable[..., Any], *, fastmath: bool = True) -> Callable[..., Any]:
+def compiled(kernel: Kernel, *, parts: tuple[Kernel, ...] = (), fastmath: bool = True) -> Kernel:
     """Return `kernel` as machine code, compiled on its first call and cached on disk.
+
+    `parts` are the plain functions of the project that it calls.
 
     Raises:
         BackendError: numba is not installed.
@@ -48,9 +53,10 @@ def compiled(kernel: Callable[..., Any], *, fastmath: bool = True) -> Callable[.
             "drawing synthetic faces needs numba, which is not installed; "
             "run: pip install fewshot-smis[synth]"
         ) from error
-    fast: Callable[..., Any] = numba.njit(cache=True, fastmath=fastmath, error_model="numpy")(
-        kernel
-    )
+    options = {"fastmath": fastmath, "error_model": "numpy"}
+    for part in parts:
+        numba.extending.register_jitable(**options)(part)
+    fast: Kernel = numba.njit(cache=True, **options)(kernel)
     return fast
 
 
@@ -188,6 +194,26 @@ def majority(label: Array, factor: int) -> Array:
     """Shrink `label` [H,W] `factor` times by majority; ties go to the lower id. Return uint8."""
     out = np.zeros((label.shape[0] // factor, label.shape[1] // factor), np.uint8)
     compiled(fill_majority, fastmath=False)(label, factor, out)
+    return out
+
+
+def fill_pooled(img: Array, factor: int, out: Array) -> None:
+    """Write the mean of each block, negative light as none; `pool` says what the arrays hold."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            for c in range(out.shape[2]):
+                total = 0.0
+                for a in range(factor):
+                    for b in range(factor):
+                        total += max(img[y * factor + a, x * factor + b, c], 0.0)
+                out[y, x, c] = total / factor**2
+
+
+def pool(img: Array, factor: int) -> Array:
+    """Shrink the light `img` [H,W,C] `factor` times by means; what is negative counts as 0."""
+    height, width, channels = img.shape
+    out = np.empty((height // factor, width // factor, channels))
+    compiled(fill_pooled, fastmath=False)(img, factor, out)
     return out
 
 

@@ -1,10 +1,8 @@
-"""Strands of hair: growing them over the skull, lighting them, drawing them softly.
+"""Strands of hair: gathering them in locks, lighting them, drawing them softly.
 
 The kernels are plain Python functions that `raster.compiled` turns into machine code.
 Legend: S strands, K points a strand, W canvas width; lengths in decimetres, model space.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,135 +11,7 @@ from fewshot_smis.faces.geometry import Array
 from fewshot_smis.faces.raster import Canvas, compiled
 from fewshot_smis.faces.traits import Light, linear
 
-WINDOW_STEPS = 32
-"""Entries of `Growth.window`."""
-
-
-class Skull(NamedTuple):
-    """The ellipsoid that hair lies on; below its centre it goes on as a cylinder."""
-
-    center: Array  # [3]
-    radius: Array  # [3]
-
-
-class Growth(NamedTuple):
-    """How strands leave the skin and bend; [S] and [S,3] float32 unless said otherwise.
-
-    A strand's shell is the ellipsoid it settles on, as a multiple of the skull.
-    """
-
-    root: Array  # [S,3]
-    flow: Array  # [S,3] unit, first direction
-    length: Array
-    shell: Array  # multiple of the skull's radius
-    settle: Array  # length after which the shell is reached
-    side: Array  # -1 or 1, side of the parting
-    phase: Array  # of the curls
-    clump: Array  # [S,3], -0.5..0.5, pulls neighbours the same way
-    free: Array  # 1 where a strand may hang over the face and is not tied
-    gravity: Array
-    stick: float  # 0 grows freely, 1 stays on the shell
-    knot: Array  # [4], where tied hair runs to and how strongly
-    curl: float  # radius of the curls
-    pitch: float  # turns a decimetre, times 2 pi
-    window: Array  # [WINDOW_STEPS], least azimuth of hair by height, radians
-    window_top: float
-    window_bottom: float
-
-
-def fill_growth(g: Growth, center: Array, radius: Array, points: Array, normals: Array) -> None:
-    """Write the strands' points and outward normals [S,K,3]; `grow` says what they hold."""
-    total, count = points.shape[:2]
-    cx, cy, cz = center[0], center[1], center[2]
-    rx, ry, rz = radius[0], radius[1], radius[2]
-    steep = np.tan(g.window.max()) + 1e-6
-    place, way, travelled = g.root.astype(np.float64), g.flow.astype(np.float64), np.zeros(total)
-    ball = (place - center) / radius
-    ball[:, 1] = np.maximum(ball[:, 1], 0.0)
-    start = np.sqrt((ball * ball).sum(1)) + 1e-6
-    for k in range(count):
-        for s in range(total):  # side by side, because each point of a strand waits for the last
-            x, y, z = place[s, 0], place[s, 1], place[s, 2]
-            dx, dy, dz = way[s, 0], way[s, 1], way[s, 2]
-            bx, by, bz = ball[s, 0], ball[s, 1], ball[s, 2]
-            step, travel = g.length[s] / (count - 1), travelled[s]
-            nx, ny, nz = bx / rx, by / ry, bz / rz
-            size = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-6
-            nx, ny, nz = nx / size, ny / size, nz / size
-            wide = g.curl * min(1.0, travel * 3.0)
-            if wide > 0.0:
-                angle = g.phase[s] + g.pitch * travel
-                sine, cosine = np.sin(angle) * wide, np.cos(angle) * wide
-                # two directions across the strand: b to the side, c = d x b
-                if abs(dy) > 0.9:
-                    b0, b1, b2 = 0.0, dz, -dy
-                else:
-                    b0, b1, b2 = -dz, 0.0, dx
-                size = np.sqrt(b0 * b0 + b1 * b1 + b2 * b2) + 1e-6
-                b0, b1, b2 = b0 / size, b1 / size, b2 / size
-                points[s, k, 0] = x + sine * b0 + cosine * (dy * b2 - dz * b1)
-                points[s, k, 1] = y + sine * b1 + cosine * (dz * b0 - dx * b2)
-                points[s, k, 2] = z + sine * b2 + cosine * (dx * b1 - dy * b0)
-            else:
-                points[s, k, 0], points[s, k, 1], points[s, k, 2] = x, y, z
-            normals[s, k, 0], normals[s, k, 1], normals[s, k, 2] = nx, ny, nz
-            # bend: gravity, the knot of tied hair, what the whole lock does
-            dx += g.clump[s, 0] * step
-            dy += g.clump[s, 1] * step - g.gravity[s] * step
-            dz += g.clump[s, 2] * step
-            advance = step
-            if g.knot[3] > 0.0 and g.free[s] < 0.5:
-                tx, ty, tz = g.knot[0] - x, g.knot[1] - y, g.knot[2] - z
-                gap = np.sqrt(tx * tx + ty * ty + tz * tz) + 1e-6
-                advance = min(step, gap * 0.9)
-                dx += g.knot[3] * tx / gap
-                dy += g.knot[3] * ty / gap
-                dz += g.knot[3] * tz / gap
-            out = (dx * nx + dy * ny + dz * nz) * g.stick
-            dx, dy, dz = dx - out * nx, dy - out * ny, dz - out * nz
-            size = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-6
-            dx, dy, dz = dx / size, dy / size, dz / size
-            px, pz = x, z
-            x, y, z = x + dx * advance, y + dy * advance, z + dz * advance
-            travel += advance
-            # keep off the face: turn about the vertical axis, where the azimuth may be too small
-            bx, bz = (x - cx) / rx, (z - cz) / rz
-            aside = bx * g.side[s]
-            if g.free[s] < 0.5 and y < g.window_top and aside < max(steep * bz, 0.0):
-                height = (g.window_top - y) / (g.window_top - g.window_bottom)
-                spot = min(height, 0.999) * (WINDOW_STEPS - 1)
-                cell = int(spot)
-                share = spot - cell
-                least = g.window[cell] * (1 - share) + g.window[cell + 1] * share
-                azimuth = np.arctan2(aside, bz)
-                if -1.6 < azimuth < least:
-                    azimuth += 0.8 * (least - azimuth)
-                    far = np.sqrt(bx * bx + bz * bz)
-                    x = cx + g.side[s] * np.sin(azimuth) * far * rx
-                    z = cz + np.cos(azimuth) * far * rz
-                    dx, dz = 0.6 * dx + 0.4 * (x - px) / step, 0.6 * dz + 0.4 * (z - pz) / step
-            # settle on the shell
-            bx, bz = (x - cx) / rx, (z - cz) / rz
-            by = max((y - cy) / ry, 0.0)
-            far = np.sqrt(bx * bx + by * by + bz * bz) + 1e-6
-            rise = min(1.0, travel / g.settle[s])
-            rise = rise * rise * (3 - 2 * rise)
-            fit = 1 + g.stick * ((start[s] + (g.shell[s] - start[s]) * rise) / far - 1)
-            bx, by, bz = bx * fit, by * fit, bz * fit
-            x, z = cx + bx * rx, cz + bz * rz
-            if by > 0.0:
-                y = cy + by * ry
-            place[s, 0], place[s, 1], place[s, 2] = x, y, z
-            way[s, 0], way[s, 1], way[s, 2] = dx, dy, dz
-            ball[s, 0], ball[s, 1], ball[s, 2], travelled[s] = bx, by, bz, travel
-
-
-def grow(growth: Growth, skull: Skull, count: int) -> tuple[Array, Array]:
-    """Grow strands of `count` points; return points and outward normals, [S,K,3] float32."""
-    shape = (len(growth.root), count, 3)
-    points, normals = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    compiled(fill_growth)(growth, skull.center, skull.radius, points, normals)
-    return points, normals
+_BLOCK = 8  # pixels, side of the blocks that are looked at as a whole
 
 
 def fill_gathered(points: Array, lock: Array, share: Array, mean: Array, out: Array) -> None:
@@ -178,6 +48,7 @@ def fill_light(
     normals: Array,
     base: Array,
     depth: Array,
+    seen: Array,
     lights: Array,
     strength: Array,
     gloss: float,
@@ -188,6 +59,8 @@ def fill_light(
     key, fill, half, view = lights[0], lights[1], lights[2], lights[3]
     for s in range(points.shape[0]):
         for k in range(count):
+            if not (seen[s, max(k - 1, 0)] or seen[s, min(k, count - 2)]):
+                continue
             a, b = max(k - 1, 0), min(k + 1, count - 1)
             tx = points[s, b, 0] - points[s, a, 0]
             ty = points[s, b, 1] - points[s, a, 1]
@@ -221,6 +94,7 @@ def light_strands(
     tint: Array,
     depth: Array,
     view: tuple[Camera, Light],
+    seen: Array,
     *,
     gloss: float = 1.0,
 ) -> Array:
@@ -232,10 +106,11 @@ def light_strands(
         tint: [S,3] sRGB.
         depth: [S,K] 0..1, light that reaches each point through the other hair.
         view: camera and light of the portrait.
+        seen: [S,K-1] bool, `seen_segments`.
         gloss: strength of the highlights.
 
     Returns:
-        Linear colours [S,K,3] float32.
+        Linear colours [S,K,3] float32, of the ends of seen segments; others are undefined.
     """
     camera, light = view
     toward = np.stack([light.key, light.fill, light.half, np.array([0.0, 0.0, 1.0])])
@@ -248,6 +123,7 @@ def light_strands(
         normals,
         linear(tint).astype(np.float32),
         depth.astype(np.float32),
+        seen,
         (toward @ camera.rotation).astype(np.float32),
         strength,
         gloss,
@@ -256,12 +132,50 @@ def light_strands(
     return color
 
 
+def fill_seen(
+    lines: Array, radius: Array, bias: float, width: int, floor: Array, seen: Array
+) -> None:
+    """Write which segments may show; `floor` holds the least depth of each block of the canvas."""
+    for s in range(lines.shape[0]):
+        reach = max(0.0, radius[s] - 0.5)
+        for k in range(lines.shape[1] - 1):
+            x0, y0, z0 = lines[s, k, 0], lines[s, k, 1], lines[s, k, 2]
+            x1, y1, z1 = lines[s, k + 1, 0], lines[s, k + 1, 1], lines[s, k + 1, 2]
+            left, right = min(x0, x1) - reach, max(x0, x1) + reach
+            top, bottom = min(y0, y1) - reach, max(y0, y1) + reach
+            shows = (left < width) & (top < width) & (right >= 0.0) & (bottom >= 0.0)
+            if shows:
+                a, b = int(max(left, 0.0)) // _BLOCK, int(min(right, width - 1.0)) // _BLOCK
+                c, d = int(max(top, 0.0)) // _BLOCK, int(min(bottom, width - 1.0)) // _BLOCK
+                least = min(min(floor[c, a], floor[c, b]), min(floor[d, a], floor[d, b]))
+                if (b > a + 1) | (d > c + 1):  # long segments lie in more than four blocks
+                    for y in range(c, d + 1):
+                        for x in range(a, b + 1):
+                            least = min(least, floor[y, x])
+                shows = max(z0, z1) + bias >= least
+            seen[s, k] = shows
+
+
+def seen_segments(canvas: Canvas, lines: Array, radius: Array, bias: float = 0.0) -> Array:
+    """Return which segments of poly-lines may show on `canvas`, [S,K-1] bool.
+
+    Half of the hair is behind the head or out of the picture; that it is costs little to find out
+    by large blocks, and need not be lit nor drawn. The arguments are those of `draw_soft`.
+    """
+    seen = np.empty((lines.shape[0], lines.shape[1] - 1), bool)
+    starts = np.arange(0, len(canvas.depth), _BLOCK)
+    floor = np.minimum.reduceat(np.minimum.reduceat(canvas.depth, starts, 0), starts, 1)
+    compiled(fill_seen)(lines, radius, bias, len(canvas.depth), floor, seen)
+    return seen
+
+
 def fill_soft(
     lines: Array,
     color: Array,
     alpha: Array,
     radius: Array,
     bias: float,
+    seen: Array,
     depth: Array,
     img: Array,
     cover: Array,
@@ -277,7 +191,7 @@ def fill_soft(
             x0, y0, z0 = lines[s, k, 0], lines[s, k, 1], lines[s, k, 2]
             dx, dy, dz = lines[s, k + 1, 0] - x0, lines[s, k + 1, 1] - y0, lines[s, k + 1, 2] - z0
             a0, a1 = alpha[s, k], alpha[s, k + 1]
-            stamps = int(max(abs(dx), abs(dy)) / (0.8 + reach)) + 1
+            stamps = int(max(abs(dx), abs(dy)) / (0.8 + reach)) + 1 if seen[s, k] else 0
             for j in range(stamps):
                 t = j / stamps
                 column, row, z = x0 + t * dx, y0 + t * dy, z0 + t * dz + bias
@@ -314,6 +228,7 @@ def draw_soft(
     lines: Array,
     color: Array,
     alpha: Array,
+    seen: Array,
     *,
     radius: Array,
     bias: float = 0.0,
@@ -327,6 +242,7 @@ def draw_soft(
         lines: [S,K,3] float32, pixels x, y and depth.
         color: [S,K,3] float32, linear light.
         alpha: [S,K] float32, 0..1.
+        seen: [S,K-1] bool, `seen_segments`.
         radius: [S] float32, pixels; below half a pixel strands become fainter instead.
         bias: added to the strands' depth, dm.
 
@@ -334,5 +250,5 @@ def draw_soft(
         [W,W] float32, 0..1.
     """
     cover = np.zeros(canvas.depth.shape, np.float32)
-    compiled(fill_soft)(lines, color, alpha, radius, bias, canvas.depth, canvas.img, cover)
+    compiled(fill_soft)(lines, color, alpha, radius, bias, seen, canvas.depth, canvas.img, cover)
     return cover

@@ -17,7 +17,7 @@ from fewshot_smis.faces.identity import sample_identity
 from fewshot_smis.faces.labels import FaceClass, hair_field
 from fewshot_smis.faces.raster import Canvas
 from fewshot_smis.faces.scene import Scene
-from fewshot_smis.faces.strands import draw_soft, gather_locks, light_strands
+from fewshot_smis.faces.strands import draw_soft, gather_locks, light_strands, seen_segments
 from fewshot_smis.faces.traits import Pose, sample_traits
 
 FRONT = Pose(0.0, 0.0, 0.0)
@@ -171,13 +171,18 @@ def blank_canvas(width):
     )
 
 
+def all_seen(lines):
+    return np.ones((len(lines), lines.shape[1] - 1), bool)
+
+
 def test_soft_strands_blend_and_respect_depth():
     canvas = blank_canvas(8)
     canvas.depth[:, 5:] = 2.0  # something nearer
     line = np.array([[[1.5, 3.5, 1.0], [7.5, 3.5, 1.0]]], np.float32)
     color, alpha = np.full((1, 2, 3), 0.8, np.float32), np.full((1, 2), 0.5, np.float32)
+    seen, radius = all_seen(line), np.array([0.5], np.float32)
     for _ in range(2):
-        cover = draw_soft(canvas, line, color, alpha, radius=np.array([0.5], np.float32))
+        cover = draw_soft(canvas, line, color, alpha, seen, radius=radius)
     assert canvas.img[3, 5:].max() == 0
     assert canvas.img[[2, 4]].max() == 0
     share = canvas.img[3, 2:5, 0] / 0.8
@@ -185,7 +190,9 @@ def test_soft_strands_blend_and_respect_depth():
     assert (canvas.img <= 0.8).all()
     assert cover[3, 3] >= 0.5
     assert (canvas.depth[:, :5] == -1).all()  # half-transparent: hides nothing
-    draw_soft(canvas, line, color, alpha * 2, radius=np.array([0.5], np.float32))
+    draw_soft(canvas, line, color, alpha * 2, ~seen, radius=radius)
+    assert canvas.depth[3, 3] == -1
+    draw_soft(canvas, line, color, alpha * 2, seen, radius=radius)
     assert canvas.depth[3, 3] == 1.0
     np.testing.assert_allclose(canvas.img[3, 3], 0.8, rtol=1e-6)
 
@@ -206,10 +213,45 @@ def test_soft_strands_show_in_each_pixel_that_nothing_hides(radius):
             place = np.indices((9, 9)).transpose(1, 2, 0)
             shown = ((place >= first) & (place <= last)).all(-1) & (z >= canvas.depth)
             slow[shown] += (1 - slow[shown]) * 0.5 * min(1, 2 * radius)
-    cover = draw_soft(canvas, lines, white, faint, radius=widths)
+    seen = seen_segments(canvas, lines, widths)
+    cover = draw_soft(canvas, lines, white, faint, seen, radius=widths)
     assert 0 < (slow > 0).mean() < 1
     np.testing.assert_allclose(cover, slow, atol=1e-6)
     np.testing.assert_allclose(canvas.img[..., 1], slow, atol=1e-6)
+
+
+def test_segments_are_seen_unless_hidden_or_outside():
+    canvas = blank_canvas(40)
+    canvas.depth[:, 20:] = 1.0
+    canvas.depth[30, 25] = -1.0  # a hole, and with it all of its block
+    ends = {
+        (True,): [[2, 2, 0], [12, 30, 0]],
+        (True, "crosses the edge"): [[-9, 5, 0], [2, 5, 0]],
+        (True, "reaches the open half"): [[21, 3, 0], [30, 3, 0.5]],
+        (True, "near enough"): [[30, 3, 0], [38, 3, 0.99]],
+        (True, "by the hole"): [[26, 26, 0], [28, 26, 0]],
+        (False, "behind"): [[30, 3, 0.9], [38, 20, 0.5]],
+        (False, "left"): [[-9, 5, 2], [-3, 5, 2]],
+        (False, "below"): [[9, 44, 2], [9, 60, 2]],
+    }
+    lines = np.array(list(ends.values()), np.float32)
+    widths = np.full(len(lines), 3.0, np.float32)
+    seen = seen_segments(canvas, lines, widths, bias=0.02)
+    assert seen[:, 0].tolist() == [name[0] for name in ends]
+
+
+def test_segments_that_are_not_seen_would_draw_nothing():
+    rng, canvas = np.random.default_rng(1), blank_canvas(40)
+    canvas.depth[:, 20:] = 1.0
+    lines = rng.uniform(-10, 50, (400, 1, 3)) + rng.normal(0, 5, (400, 3, 3))
+    lines[..., 2] = rng.uniform(0, 2, (400, 3))
+    lines = lines.astype(np.float32)
+    color, alpha = np.ones((400, 3, 3), np.float32), np.full((400, 3), 0.5, np.float32)
+    radius = rng.uniform(0.3, 2, 400).astype(np.float32)
+    seen = seen_segments(canvas, lines, radius)
+    draw_soft(canvas, lines, color, alpha, ~seen, radius=radius)
+    assert not canvas.img.any()
+    assert 0.2 < seen.mean() < 0.8
 
 
 def test_thin_strands_become_fainter_and_thick_ones_wider():
@@ -218,7 +260,7 @@ def test_thin_strands_become_fainter_and_thick_ones_wider():
     total = []
     for radius in (0.2, 0.5, 1.5):
         canvas = blank_canvas(8)
-        draw_soft(canvas, line, color, alpha, radius=np.array([radius], np.float32))
+        draw_soft(canvas, line, color, alpha, all_seen(line), radius=np.float32([radius]))
         total.append(canvas.img[:, 3].sum())
     assert total[0] < total[1] < total[2]
 
@@ -232,12 +274,17 @@ def test_hair_facing_the_light_is_brighter_and_keeps_its_colour(someone):
     normals = np.zeros((2, 5, 3), np.float32)
     normals[0, :, 2], normals[1, :, 2] = 1, -1
     tint, open_ = np.array([[0.6, 0.4, 0.2]] * 2), np.ones((2, 5))
-    color = light_strands(down.astype(np.float32), normals, tint, open_, (camera, light))
+    points, view = down.astype(np.float32), (camera, light)
+    seen = all_seen(points)
+    color = light_strands(points, normals, tint, open_, view, seen)
     assert (color[0] > 2 * color[1]).all()
     assert (color[..., 0] > color[..., 1]).all()
     assert (color[..., 1] > color[..., 2]).all()
-    buried = light_strands(down.astype(np.float32), normals, tint, open_ / 2, (camera, light))
+    buried = light_strands(points, normals, tint, open_ / 2, view, seen)
     np.testing.assert_allclose(buried, color / 2, rtol=1e-4)
+    seen[1], seen[0, :2] = False, False  # what is left has the points 2 to 4
+    part = light_strands(points, normals, tint, open_, view, seen)
+    np.testing.assert_array_equal(part[0, 2:], color[0, 2:])
 
 
 def test_beards_grow_where_their_names_say():

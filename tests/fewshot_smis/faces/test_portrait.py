@@ -148,6 +148,21 @@ def test_inside_polygon_of_a_rectangle():
     np.testing.assert_array_equal(inside, expected)
 
 
+@pytest.mark.parametrize("shift", [(0, 0), (-5, 3), (6, -4), (20, 0), (0, -30)])
+def test_inside_polygon_equals_the_rule_of_crossings(shift):
+    angle = np.linspace(0, 2 * np.pi, 11, endpoint=False)
+    star = 5 + np.stack([np.cos(angle), np.sin(angle)], 1) * (4.3 - (np.arange(11) % 2)[:, None])
+    star += shift
+    expected = np.zeros((12, 12), bool)
+    for row, column in np.ndindex(12, 12):
+        x, y, crossed = column + 0.5, row + 0.5, 0
+        for (x0, y0), (x1, y1) in zip(star, np.roll(star, 1, 0), strict=True):
+            if (y0 > y) != (y1 > y):
+                crossed += x < x0 + (x1 - x0) * (y - y0) / (y1 - y0)
+        expected[row, column] = crossed % 2
+    np.testing.assert_array_equal(inside_polygon(star, 12), expected)
+
+
 def test_numba_is_imported_by_no_file_but_when_drawing():
     for path in Path(fewshot_smis.faces.__file__).parent.glob("*.py"):
         imported = {

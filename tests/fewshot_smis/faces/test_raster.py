@@ -11,9 +11,11 @@ from fewshot_smis.faces.raster import (
     draw_strands,
     draw_triangles,
     fill_majority,
+    fill_pooled,
     fill_strands,
     fill_triangles,
     majority,
+    pool,
 )
 from stylegan.errors import BackendError
 
@@ -112,6 +114,17 @@ def test_majority_equals_counting_and_prefers_the_lower_id():
     np.testing.assert_array_equal(plain, slow)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pooled_light_is_the_mean_of_each_block(factor):
+    img = RNG.uniform(-0.5, 1, (6, 12, 3))
+    blocks = np.maximum(img, 0).reshape(6 // factor, factor, 12 // factor, factor, 3)
+    small = pool(img, factor)
+    np.testing.assert_allclose(small, blocks.mean((1, 3)), atol=1e-12)
+    plain = np.empty_like(small)
+    fill_pooled(img, factor, plain)
+    np.testing.assert_array_equal(plain, small)
+
+
 def test_box_blur_equals_two_direct_means():
     values = RNG.uniform(0, 1, (7, 5))
     slow = values
@@ -133,8 +146,20 @@ def test_noise_equals_the_plain_kernel_and_repeats():
     np.testing.assert_allclose(value_noise(points * 3 + offset), noise, atol=1e-4)
 
 
+def test_noise_equals_trilinear_interpolation_beyond_a_block():
+    points = RNG.uniform(-5, 5, (300, 3))
+    lattice, whole = _lattice().reshape(32, 32, 32), np.floor(points).astype(int)
+    t = points - whole
+    t = t * t * (3 - 2 * t)
+    slow = np.zeros(300)
+    for corner in np.ndindex(2, 2, 2):
+        share = np.where(corner, t, 1 - t).prod(1)
+        slow += share * lattice[tuple(((whole + corner) % 32).T)]
+    np.testing.assert_allclose(value_noise(points), slow, atol=1e-5)
+
+
 def test_noise_at_lattice_points_is_the_lattice():
-    points = np.array([[0, 0, 0], [3, 31, 7], [-1, 32, 5]])
-    lattice = _lattice()
+    points = np.array([[0.0, 0.0, 0.0], [3.0, 31.0, 7.0], [-1.0, 32.0, 5.0]])
+    lattice = _lattice().reshape(32, 32, 32)
     expected = [lattice[0, 0, 0], lattice[3, 31, 7], lattice[31, 0, 5]]
     np.testing.assert_allclose(value_noise(points), expected, atol=1e-6)
