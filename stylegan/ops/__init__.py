@@ -5,6 +5,7 @@ from stylegan.ops.convolution import conv2d_resample, modulated_conv2d
 from stylegan.ops.doctor import diagnose, rebuild
 from stylegan.ops.filtered_lrelu import filtered_lrelu
 from stylegan.ops.lowpass import design_lowpass
+from stylegan.ops.tiles import gather_tiles, spread_tiles
 from stylegan.ops.upfirdn2d import (
     downsample2d,
     filter2d,
@@ -22,9 +23,11 @@ __all__ = [
     "downsample2d",
     "filter2d",
     "filtered_lrelu",
+    "gather_tiles",
     "modulated_conv2d",
     "rebuild",
     "setup_filter",
+    "spread_tiles",
     "upfirdn2d",
     "upsample2d",
 ]

@@ -151,6 +151,8 @@ def register() -> None:
     library = torch.library
     library.register_fake("fewshot_smis::bias_act", _fake_bias_act)
     library.register_fake("fewshot_smis::bias_act_", lambda *_: None)
+    library.register_fake("fewshot_smis::spread_tiles", _fake_spread_tiles)
+    library.register_fake("fewshot_smis::gather_tiles", lambda *_: None)
     library.register_fake("fewshot_smis::bias_act_backward", _fake_bias_act_backward)
     library.register_fake("fewshot_smis::upfirdn2d", _fake_upfirdn2d)
     library.register_autograd(
@@ -200,6 +202,10 @@ def _fake_upfirdn2d(x: Tensor, f: Tensor, *args: Any) -> Tensor:
     height = (h * up_y + top + bottom - f.shape[0]) // down_y + 1
     width = (w * up_x + left + right - f.shape[-1]) // down_x + 1
     return x.new_empty(n, c, height, width).contiguous(memory_format=_layout(x))
+
+
+def _fake_spread_tiles(x: Tensor, size: int, first: int, rows: int) -> Tensor:
+    return x.new_empty(36, len(x) * rows * (x.shape[3] // 4), x.shape[1])
 
 
 def _keep_bias_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

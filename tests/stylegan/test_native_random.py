@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stylegan.errors import ShapeError
-from stylegan.ops import bias_act, build, filtered_lrelu, setup_filter, upfirdn2d
+from stylegan.ops import (
+    bias_act,
+    build,
+    filtered_lrelu,
+    gather_tiles,
+    setup_filter,
+    spread_tiles,
+    upfirdn2d,
+)
 from tests.fewshot_smis.tiny import tiny_prior
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +48,7 @@ def plain(monkeypatch):
 
     def compute(function, *args):
         with monkeypatch.context() as patch:
-            for name in ("bias_act", "upfirdn2d", "filtered_lrelu"):
+            for name in ("bias_act", "upfirdn2d", "filtered_lrelu", "tiles"):
                 module = sys.modules[f"stylegan.ops.{name}"]
                 patch.setattr(module, "uses_native", lambda x: False)
             return function(*args)
@@ -117,6 +125,30 @@ def test_bias_act_equals_the_plain_one(plain, x, clamp, slope):
     want = plain(outcome, run, leaves)
     equal(outcome(run, leaves), want)
     equal([run(x.clone(), *ramps, overwrite=True)], [want[0].detach()])
+
+
+@random_cases
+@given(
+    n=st.integers(0, 2), c=st.sampled_from([1, 5, 29, 84]), height=st.integers(1, 4),
+    width=st.integers(1, 3), size=st.sampled_from([4, 6]), cut=st.tuples(*[st.integers(0, 3)] * 2),
+)  # fmt: skip
+def test_a_row_of_tiles_equals_the_plain_one(plain, n, c, height, width, size, cut):
+    first = min(cut[0], height - 1)
+    rows = min(cut[1] + 1, height - first)
+    gen = torch.Generator().manual_seed(c)
+    x = torch.randn(n, c, 4 * height, 4 * width, generator=gen)
+    v = torch.randn(36, n * rows * width, c, generator=gen)
+
+    def run():
+        y = torch.ones_like(x, memory_format=torch.channels_last)
+        gather_tiles(v, y, size, first, rows)
+        return spread_tiles(x, size, first, rows), y
+
+    (values, y), want = run(), plain(run) if n else run()
+    equal([values, y], list(want))
+    assert torch.ops.fewshot_smis.spread_tiles(x.to("meta"), size, first, rows).shape == v.shape
+    fresh = y - 1 if size == 6 else torch.where(y == 1, 0, y)  # each way is the other's transpose
+    torch.testing.assert_close((values * v).sum(), (x * fresh).sum(), rtol=1e-3, atol=1)
 
 
 @random_cases
