@@ -81,6 +81,28 @@ class EqualLinear(nn.Module):
         return F.linear(x, self.weight * self.scale, self.bias)
 
 
+class HalvingConv(nn.Conv2d):
+    """3x3 convolution of stride two; of small maps, the product of patches and weights.
+
+    On these oneDNN spends its time on the weights: it brings them into a form of its own, and their
+    gradient back.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, 2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N,C,ceil(H/2),ceil(W/2)] for `x` [N,C,H,W]."""
+        n, c, height, width = x.shape
+        if x.device.type != "cpu" or n * height * width > c:
+            return super().forward(x)
+        rows = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        patches = rows.unfold(1, 3, 2).unfold(2, 3, 2).permute(0, 1, 2, 4, 5, 3)  # [N,h,w,3,3,C]
+        weight = self.weight.permute(0, 2, 3, 1)  # as it lies in memory where channels_last
+        y = F.linear(patches.flatten(3), weight.flatten(1), self.bias)
+        return y.permute(0, 3, 1, 2)
+
+
 class StyleHead(nn.Module):
     """map2style: halve a map of side `size` until one pixel is left, then one linear layer."""
 
@@ -88,7 +110,7 @@ class StyleHead(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(halvings(size)):
-            layers += [nn.Conv2d(channels, channels, 3, 2, padding=1), nn.LeakyReLU(0.01)]
+            layers += [HalvingConv(channels), nn.LeakyReLU(0.01)]
         self.convs = nn.Sequential(*layers)
         self.linear = EqualLinear(channels, w_dim)
 

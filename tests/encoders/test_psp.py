@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from encoders import EncoderConfig, build_encoder
-from encoders.psp import halvings, level, upsample_add
+from encoders.psp import HalvingConv, halvings, level, upsample_add
 from stylegan.errors import ConfigError, ShapeError
 
 KINDS = ("gradual", "backbone_w", "backbone_wplus")
@@ -26,6 +26,27 @@ def test_codes_have_their_shape_at_any_input_size(kind, trunk, size):
     assert ws.shape == (3, 8, 12)
     assert torch.isfinite(ws).all()
     assert (ws[0] - ws[1]).abs().max() > 0
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (3, 4), (5, 4)])
+def test_small_maps_are_halved_as_by_the_convolution(size, last, monkeypatch):
+    torch.manual_seed(0)
+    conv, x = HalvingConv(48), torch.randn(2, 48, *size, requires_grad=True)
+    if last:
+        conv.to(memory_format=torch.channels_last)
+    want = nn.functional.conv2d(x, conv.weight, conv.bias, stride=2, padding=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Conv2d, "forward", None)  # not called
+        found = conv(x)
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
+    leaves, dy = [x, conv.weight, conv.bias], torch.randn_like(want)
+    for got, exact in zip(
+        *(torch.autograd.grad(y, leaves, dy) for y in (found, want)), strict=True
+    ):
+        torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda *_: "convolved")
+    assert conv(torch.randn(2, 48, 5, 5)) == "convolved"  # more pixels than channels
 
 
 @pytest.mark.parametrize("kind", KINDS)
