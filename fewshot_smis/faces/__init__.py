@@ -8,7 +8,8 @@ The heads come from one deformable mesh (see LICENSE-STATEMENTS.txt, CC0). Rooms
 of the work: geometry, identity, grooming and traits decide who is portrayed; camera and surface
 find what each pixel sees and labels its class; clothing, skin, eyes, lighting and appearance
 colour it; backdrop, jewellery, beard, hats, hair and accessories are drawn around it; portrait,
-attributes and dataset put it together. raster, noise and strands hold the kernels.
+attributes and dataset put it together. raster, noise, growth and strands hold most of the
+kernels, which `compiled` turns into machine code.
 """
 
 from fewshot_smis.faces.dataset import FaceDataset, render_folder

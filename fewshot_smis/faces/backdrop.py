@@ -5,8 +5,9 @@ Legend: G side of the small picture; W canvas width; colours are linear.
 
 import numpy as np
 
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import Array, smoothstep
-from fewshot_smis.faces.raster import box_blur, compiled
+from fewshot_smis.faces.raster import box_blur
 from fewshot_smis.faces.traits import Backdrop
 
 _GRID = 64

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fewshot_smis.data.alignment import face_frame
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import Array, load_geometry
-from fewshot_smis.faces.raster import compiled
 from fewshot_smis.faces.traits import Pose, View
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot_smis.faces.compiled import compiled
+
 Array: TypeAlias = NDArray[Any]
 
 BODY, HAIR_HELPER, EYE_LEFT, EYE_RIGHT, TEETH_UPPER, TEETH_LOWER, TONGUE = range(7)
@@ -33,7 +35,7 @@ _FIELDS = (
 class BlendShape(NamedTuple):
     """A sparse displacement of the mesh."""
 
-    place: Array | slice  # [3n] places in the flattened mesh, which index fastest; or all
+    place: Array  # [3n] int32, places in the flattened mesh
     delta: Array  # [3n] float32, dm at weight 1
 
 
@@ -54,11 +56,10 @@ class Geometry:
     shapes: dict[str, BlendShape]
 
 
-def _blend_shape(vertex: Array, delta: Array, count: int) -> BlendShape:
-    """Return the shape that moves the vertices `vertex` [n] of `count` by `delta` [n,3]."""
-    place = (vertex.astype(np.intp)[:, None] * 3 + np.arange(3)).ravel()
-    every = np.array_equal(vertex, np.arange(count))
-    return BlendShape(slice(None) if every else place, delta.ravel())
+def _blend_shape(vertex: Array, delta: Array) -> BlendShape:
+    """Return the shape that moves the vertices `vertex` [n] by `delta` [n,3]."""
+    place = (vertex.astype(np.int32)[:, None] * 3 + np.arange(3, dtype=np.int32)).ravel()
+    return BlendShape(place, delta.ravel())
 
 
 @functools.cache
@@ -70,7 +71,7 @@ def load_geometry() -> Geometry:
     drawn = groups != HAIR_HELPER
     pointer, delta = data["bs_ptr"], data["bs_delta"].astype(np.float32)
     shapes = {
-        str(name): _blend_shape(data["bs_idx"][start:stop], delta[start:stop], len(data["verts"]))
+        str(name): _blend_shape(data["bs_idx"][start:stop], delta[start:stop])
         for name, start, stop in zip(data["bs_names"], pointer[:-1], pointer[1:], strict=True)
     }
     return Geometry(
@@ -88,6 +89,12 @@ def load_geometry() -> Geometry:
     )
 
 
+def fill_moved(flat: Array, place: Array, delta: Array, weight: float) -> None:
+    """Move `flat` at each `place` [n] by `weight` times `delta` [n]."""
+    for n in range(place.shape[0]):
+        flat[place[n]] += weight * delta[n]
+
+
 def add_shape(verts: Array, name: str, weight: float) -> None:
     """Move the contiguous `verts` [V,3] in place by `weight` times the blend shape `name`.
 
@@ -95,34 +102,62 @@ def add_shape(verts: Array, name: str, weight: float) -> None:
     """
     shape = load_geometry().shapes.get(name)
     if shape is not None and weight:
-        verts.reshape(-1)[shape.place] += weight * shape.delta
+        precise = np.result_type(weight, shape.delta).type(weight)  # as NumPy would multiply
+        compiled(fill_moved, fastmath=False)(verts.reshape(-1), shape.place, shape.delta, precise)
+
+
+def fill_units(vectors: Array, out: Array) -> None:
+    """Write `vectors` [N,3] at length one; `unit` says how."""
+    least = vectors.dtype.type(1e-9)
+    for n in range(vectors.shape[0]):
+        x, y, z = vectors[n, 0], vectors[n, 1], vectors[n, 2]
+        length = np.sqrt(x * x + y * y + z * z) + least
+        out[n, 0], out[n, 1], out[n, 2] = x / length, y / length, z / length
 
 
 def unit(vectors: Array) -> Array:
     """Scale `vectors` [...,3] to length one; zero stays zero."""
-    square = vectors * vectors
-    length = np.sqrt(square[..., 0] + square[..., 1] + square[..., 2])
-    return vectors / (length[..., None] + 1e-9)
+    flat = np.ascontiguousarray(vectors, np.result_type(vectors, 1.0)).reshape(-1, 3)
+    scaled = np.empty_like(flat)
+    compiled(fill_units, fastmath=False)(flat, scaled)
+    return scaled.reshape(vectors.shape)
+
+
+def fill_rise(x: Array, start: float, span: float, out: Array) -> None:
+    """Write the height of a smooth step at each `x` [N]; `smoothstep` says what it is."""
+    kind = x.dtype.type
+    for n in range(x.shape[0]):
+        t = min(max((x[n] - start) / span, kind(0)), kind(1))
+        out[n] = t * t * (kind(3) - kind(2) * t)
 
 
 def smoothstep(start: float, stop: float, x: Any) -> Any:
     """Rise from 0 at `start` to 1 at `stop` with level ends; `start` may be the larger."""
-    t = np.asarray(x - start)
-    t /= stop - start
-    np.clip(t, 0, 1, out=t)
-    rise = 3 - 2 * t
-    rise *= t * t
-    return rise
+    flat = np.ravel(np.asarray(x, np.result_type(x, 1.0)))
+    kind, rise = flat.dtype.type, np.empty_like(flat)
+    compiled(fill_rise, fastmath=False)(flat, kind(start), kind(stop - start), rise)
+    return rise.reshape(np.shape(x))[()]
+
+
+def fill_facing(verts: Array, tris: Array, total: Array) -> None:
+    """Add the normal of each triangle, as long as twice its area, to `total` [3,V,3] float64.
+
+    The first index is the place of the vertex in its triangles.
+    """
+    for t in range(tris.shape[0]):
+        a, b, c = tris[t, 0], tris[t, 1], tris[t, 2]
+        x, y, z = verts[b, 0] - verts[a, 0], verts[b, 1] - verts[a, 1], verts[b, 2] - verts[a, 2]
+        u, v, w = verts[c, 0] - verts[a, 0], verts[c, 1] - verts[a, 1], verts[c, 2] - verts[a, 2]
+        facing = (y * w - z * v, z * u - x * w, x * v - y * u)
+        for corner in range(3):
+            for axis in range(3):
+                total[corner, tris[t, corner], axis] += facing[axis]
 
 
 def vertex_normals(verts: Array, tris: Array) -> Array:
     """Return unit normals [V,3] of `verts` [V,3], each the area-weighted mean over `tris` [T,3]."""
-    planes, corners = np.ascontiguousarray(verts.T), np.ascontiguousarray(tris.T)
-    a, b, c = (planes.take(corner, 1) for corner in corners)
-    (x, y, z), (u, v, w) = b - a, c - a
-    facing = y * w - z * v, z * u - x * w, x * v - y * u
-    total = np.zeros_like(planes)
-    for corner in corners:
-        for axis in range(3):
-            total[axis] += np.bincount(corner, facing[axis], len(verts))
-    return unit(np.ascontiguousarray(total.T))
+    total, facing = np.zeros_like(verts), np.zeros((3, *verts.shape))
+    compiled(fill_facing, fastmath=False)(verts, tris, facing)
+    for part in facing:
+        total += part
+    return unit(total)

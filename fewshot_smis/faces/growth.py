@@ -1,6 +1,6 @@
 """Growing strands of hair over the skull, step by step.
 
-The kernels are plain Python functions that `raster.compiled` turns into machine code.
+The kernels are plain Python functions that `compiled` turns into machine code.
 Legend: S strands, K points a strand; s and k count them; lengths in decimetres, model space.
 """
 
@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import Array
-from fewshot_smis.faces.raster import compiled
 
 WINDOW_STEPS = 32
 """Entries of `Growth.window`."""

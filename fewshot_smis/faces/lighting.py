@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import Array, smoothstep, unit
-from fewshot_smis.faces.raster import box_blur, compiled, draw_triangles
+from fewshot_smis.faces.raster import box_blur, draw_triangles
 from fewshot_smis.faces.traits import Light
 
 _MAP_WIDTH = 112
@@ -127,6 +128,30 @@ def diffuse(normal: Array, light: Light, wrap: Array | float) -> Array:
     return irradiance(normal, light, wrap, reach=everywhere, opened=everywhere)
 
 
+def fill_irradiance(
+    angles: tuple[Array, Array, Array],
+    reach: Array,
+    edge: Array,
+    surrounding: Array,
+    wrap: Array,
+    mean: float,
+    tints: Array,
+    total: Array,
+) -> None:
+    """Write the light of key, surroundings and rim, [P,3]; `irradiance` computes what it is of."""
+    (facing, up, behind), one = angles, np.float32(1)
+    for p in range(total.shape[0]):
+        for c in range(3):
+            ground, sky, key, rim = tints[0, c], tints[1, c], tints[2, c], tints[3, c]
+            bent = wrap[p, c]
+            lit = max((facing[p] + bent) / (one + bent), np.float32(0)) * reach[p]
+            # the rim of a shadow glows red where light travels under the skin
+            lit *= one + edge[p] * (bent - mean)
+            total[p, c] = lit * key
+            total[p, c] += (ground + up[p] * (sky - ground)) * surrounding[p]
+            total[p, c] += behind[p] * rim
+
+
 def irradiance(
     normal: Array, light: Light, wrap: Array | float, *, reach: Array, opened: Array
 ) -> Array:
@@ -147,15 +172,10 @@ def irradiance(
     up, edge = 0.5 + 0.5 * normal[:, 1], (1 - reach) * reach
     surrounding = light.ambient * opened + light.fill_strength * fill * opened
     tints = np.stack([_GROUND, light.tint, light.key_color, light.rim_color]).astype(np.float32)
-    total, mean = np.empty_like(normal), wrap.mean()
-    for channel, (ground, sky, key, rim) in enumerate(tints.T):  # planes are faster than pixels
-        bent = wrap[..., channel] if wrap.ndim else wrap
-        lit = np.maximum((facing + bent) / (1 + bent), 0) * reach
-        if wrap.ndim:  # the rim of a shadow glows red where light travels under the skin
-            lit = lit * (1 + edge * (bent - mean))
-        total[:, channel] = lit * key
-        total[:, channel] += (ground + up * (sky - ground)) * surrounding
-        total[:, channel] += behind * opened * rim
+    total, wraps = np.empty_like(normal), np.ascontiguousarray(np.broadcast_to(wrap, normal.shape))
+    compiled(fill_irradiance, fastmath=False)(
+        (facing, up, behind * opened), reach, edge, surrounding, wraps, wrap.mean(), tints, total
+    )
     return total
 
 

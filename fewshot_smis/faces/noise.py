@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import Array
-from fewshot_smis.faces.raster import compiled
 
 PERIOD = 32
 _BLOCK = 128  # points computed together; their values stay in the nearest cache

@@ -1,19 +1,14 @@
 """Drawing kernels: z-buffered triangles and poly-lines, majority pooling, box blur.
 
-The kernels are plain Python functions, readable and slow; `compiled` turns one into machine
-code on its first use. Numba is an optional package and is imported only then.
 Legend: W canvas width and height, pixel centres at +0.5; larger z is nearer.
 """
 
-import functools
-import importlib
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import Array
-from stylegan.errors import BackendError
 
 NUM_CLASSES = 19
 
@@ -32,32 +27,6 @@ class Coverage(NamedTuple):
 
     tri: Array  # [W,W] int32, -1 where there is none
     weights: Array  # [W,W,3] float32, barycentric
-
-
-Kernel: TypeAlias = Callable[..., Any]
-
-
-@functools.cache
-def compiled(kernel: Kernel, *, parts: tuple[Kernel, ...] = (), fastmath: bool = True) -> Kernel:
-    """Return `kernel` as machine code, compiled on its first call and cached on disk.
-
-    `parts` are the plain functions of the project that it calls.
-
-    Raises:
-        BackendError: numba is not installed.
-    """
-    try:
-        numba = importlib.import_module("numba")
-    except ImportError as error:
-        raise BackendError(
-            "drawing synthetic faces needs numba, which is not installed; "
-            "run: pip install fewshot-smis[synth]"
-        ) from error
-    options = {"fastmath": fastmath, "error_model": "numpy"}
-    for part in parts:
-        numba.extending.register_jitable(**options)(part)
-    fast: Kernel = numba.njit(cache=True, **options)(kernel)
-    return fast
 
 
 def fill_triangles(
@@ -218,16 +187,22 @@ def pool(img: Array, factor: int) -> Array:
 
 
 def fill_means(values: Array, radius: int, out: Array) -> None:
-    """Write the running mean of each row; `box_blur` says what the arrays hold."""
+    """Write the running mean of each row; `box_blur` says what the arrays hold.
+
+    Two rows go side by side, because each sum of a row waits for the last.
+    """
     height, width = values.shape
     span = 2 * radius + 1.0
-    for y in range(height):
-        total = 0.0
+    for a in range(0, height, 2):
+        b, first, second = min(a + 1, height - 1), 0.0, 0.0
         for k in range(-radius, radius + 1):
-            total += values[y, min(max(k, 0), width - 1)]
+            x = min(max(k, 0), width - 1)
+            first, second = first + values[a, x], second + values[b, x]
         for x in range(width):
-            out[y, x] = total / span
-            total += values[y, min(x + radius + 1, width - 1)] - values[y, max(x - radius, 0)]
+            enter, leave = min(x + radius + 1, width - 1), max(x - radius, 0)
+            out[a, x], out[b, x] = first / span, second / span
+            first += values[a, enter] - values[a, leave]
+            second += values[b, enter] - values[b, leave]
 
 
 def fill_means_down(values: Array, radius: int, total: Array, out: Array) -> None:

@@ -1,14 +1,15 @@
 """Strands of hair: gathering them in locks, lighting them, drawing them softly.
 
-The kernels are plain Python functions that `raster.compiled` turns into machine code.
+The kernels are plain Python functions that `compiled` turns into machine code.
 Legend: S strands, K points a strand, W canvas width; lengths in decimetres, model space.
 """
 
 import numpy as np
 
 from fewshot_smis.faces.camera import Camera
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import Array
-from fewshot_smis.faces.raster import Canvas, compiled
+from fewshot_smis.faces.raster import Canvas
 from fewshot_smis.faces.traits import Light, linear
 
 _BLOCK = 8  # pixels, side of the blocks that are looked at as a whole

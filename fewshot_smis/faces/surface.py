@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.geometry import (
     BODY,
     EYE_LEFT,
@@ -16,7 +17,7 @@ from fewshot_smis.faces.geometry import (
     unit,
     vertex_normals,
 )
-from fewshot_smis.faces.raster import Coverage, compiled
+from fewshot_smis.faces.raster import Coverage
 
 
 class Surface(NamedTuple):

@@ -3,11 +3,11 @@ import sys
 import numpy as np
 import pytest
 
+from fewshot_smis.faces.compiled import compiled
 from fewshot_smis.faces.noise import _lattice, fill_noise, value_noise
 from fewshot_smis.faces.raster import (
     Canvas,
     box_blur,
-    compiled,
     draw_strands,
     draw_triangles,
     fill_majority,
