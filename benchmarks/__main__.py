@@ -23,6 +23,7 @@ NAMES = (
     "inversion",
     "encoder",
     "prior_training",
+    "faces",
     "memory",
 )
 PAGE = Path("docs/benchmarks.md")

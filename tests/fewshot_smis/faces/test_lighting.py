@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 from fewshot_smis.faces.backdrop import paint_backdrop
-from fewshot_smis.faces.geometry import load_geometry, unit, vertex_normals
+from fewshot_smis.faces.geometry import load_geometry, smoothstep, unit, vertex_normals
 from fewshot_smis.faces.identity import sample_identity
 from fewshot_smis.faces.lighting import (
+    ShadowMap,
     ambient_occlusion,
     cast_shadow,
     diffuse,
     emboss,
+    fill_bound,
     irradiance,
     reach_of_light,
     skin_wrap,
@@ -33,6 +35,27 @@ def test_shadows_fall_under_the_chin_and_not_on_the_forehead(light):
     forehead, throat = np.array([[0.0, 7.7, 1.5]]), np.array([[0.0, 6.1, 0.95]])
     assert reach_of_light(shadow, forehead.astype(np.float32))[0] > 0.9
     assert reach_of_light(shadow, throat.astype(np.float32))[0] < 0.3
+
+
+def test_shadow_map_is_read_between_its_texels():
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(-1, 1, (112, 112)).astype(np.float32)
+    shadow = ShadowMap(np.eye(3), np.zeros(3), np.stack([depth, depth**2 + 0.1]))
+    place = rng.uniform(-1.3, 1.3, (40, 3)).astype(np.float32)
+    spot = (place[:, :2].astype(float) / 2.8 + 0.5) * 112 - 0.5
+    column, row = np.floor(spot).astype(int).T
+    (u, v), total = (spot - np.floor(spot)).T, 0
+    for down, right in np.ndindex(2, 2):
+        share = np.where(right, u, 1 - u) * np.where(down, v, 1 - v)
+        total = total + share * shadow.moments[:, row + down, column + right]
+    behind = np.maximum(total[0] - place[:, 2] - 0.03, 0)
+    variance = np.maximum(total[1] - total[0] ** 2, 1e-3)
+    expected = smoothstep(0.25, 1, variance / (variance + behind**2))
+    np.testing.assert_allclose(reach_of_light(shadow, place), expected, atol=1e-3)
+    assert 0.2 < (behind > 0).mean() < 0.8
+    bound, seen = np.empty(40, np.float32), place
+    fill_bound(seen, shadow.moments, bound)
+    np.testing.assert_allclose(smoothstep(0.25, 1, bound), expected, atol=1e-3)
 
 
 def test_a_hollow_is_darker_than_the_rim_around_it():
