@@ -35,7 +35,7 @@ report: $(STAMP)
 	$(BIN)/fewshot-smis report --workers 2
 
 report-quick: $(STAMP)
-	$(BIN)/fewshot-smis report --quick --workers 2 --folder runs/report-quick
+	$(BIN)/fewshot-smis report --quick --workers 2 --folder runs/report-quick --docs runs/report-quick/pages
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
