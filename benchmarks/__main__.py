@@ -41,6 +41,9 @@ nothing that multiplies its matrix peak. The yardstick's convolutions already ru
 of the float32 peak of most CPUs, which bounds what float32 can gain; wide 3x3 convolutions pass
 that bound by Winograd's way of multiplying less. bfloat16 gains where a processor multiplies it
 faster than float32 (AMX, AMD's AVX512-BF16), and is chosen by itself there alone.
+
+On a CPU freed memory is kept, for both, as the commands do (`stylegan/memory.py`). The yardstick,
+which makes more and larger tensors, gains the more by it; public code does without.
 """
 
 
