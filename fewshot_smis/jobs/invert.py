@@ -42,7 +42,7 @@ class InvertJob(Job):
     weights: Path | None = opt(None, "Weights of the perceptual network.")
     batch: int = opt(5, "Pictures optimised together.", min=1)
     limit: int | None = opt(None, "Use only the first so many pictures.", min=1)
-    recompute: bool = opt(False, "Less memory, in a third more time: for large generators.")
+    recompute: bool = opt(False, "Less GPU memory, in more time: for large generators.")
     every: int = opt(100, "Steps between checkpoints.", min=1)
     resume: Path | None = opt(None, "Run directory to continue.")
 

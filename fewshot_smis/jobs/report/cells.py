@@ -25,7 +25,7 @@ from fewshot_smis.runs import Run
 from stylegan.seeding import stream
 
 STEPS = 200  # of the inversion of the shots
-SYSTEMS = {
+TRAININGS = {
     **dict.fromkeys(BASELINES, train_on_pairs),
     "average": draw_average,
     "refined": refine_few_shot,
@@ -45,7 +45,7 @@ def carry_out_cell(job: ReportJob, cell: Cell, seconds: float) -> None:
     if cell.method == "inversion":
         run.finish({**cell._asdict(), **invert_shots(job, cell, study, run)})
         return
-    train = SYSTEMS.get(cell.method, train_few_shot)
+    train = TRAININGS.get(cell.method, train_few_shot)
     clock = clock_of(device)
     start = clock()
     trained = train(Task(job, cell, study, path, seconds))

@@ -97,7 +97,9 @@ def waves(job: ReportJob) -> list[list[Cell]]:
     Whole repeats come first, so that a report that is stopped early is a smaller report.
     """
     plan: list[list[Cell]] = [[] for _ in range(job.repeats + 2)]
-    chosen = SYSTEMS if job.systems == "all" else job.systems.split(",")
+    chosen = set(SYSTEMS if job.systems == "all" else job.systems.split(","))
+    if "refined" in chosen:  # draws with what the default has learned
+        chosen.add("default")
     for cell in cells(job):
         if cell.method in chosen or cell.method == "inversion":
             plan[first_wave(job, cell)].append(cell)

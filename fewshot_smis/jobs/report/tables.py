@@ -12,7 +12,7 @@ from fewshot_smis.jobs.report.plan import BASELINES, FEW_SHOT, SHOTS, Cell, Repo
 TITLES = {
     "paper": "prototypes, the paper's training",
     "prototypes": "prototypes, our training",
-    "default": "**ours** (linear labels, our training)",
+    "default": "**ours** (our labels, our training)",
     "refined": "**ours, refined** (the same, then `refine`)",
     "pix2pix": "pix2pix",
     "pix2pixhd": "pix2pixHD",
