@@ -4,7 +4,8 @@ An encoder trained on tidy maps misreads rough scribbles. Sparse control (Endo 2
 directions in which samples of the prior differ most change the layout plausibly, so a handful of
 coordinates is optimised against what the drawn classes look like. A dense map says more than that
 handful can follow. For it every layer moves for itself along all directions, each in units of what
-is common along it, so that plausible changes come first.
+is common along it, so that plausible changes come first, and a pull towards the mean w keeps the
+codes where the prior draws well.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,10 +33,11 @@ class Freedom(NamedTuple):
     each_layer: bool  # whether each layer moves for itself, in standard deviations of w
     steps: int
     lr: float  # in units of w, or of its standard deviations
+    pull: float = 0.0  # weight of the mean squared distance from the mean w, in deviations
 
 
 FEW = Freedom(components=8, each_layer=False, steps=201, lr=0.05)  # the paper's
-ALL = Freedom(components=None, each_layer=True, steps=40, lr=0.1)
+ALL = Freedom(components=None, each_layer=True, steps=40, lr=0.1, pull=0.2)
 
 
 def freedom_of(labeler: Labeler) -> Freedom:
@@ -44,7 +46,7 @@ def freedom_of(labeler: Labeler) -> Freedom:
 
 
 class Refinement(NamedTuple):
-    """The codes that fit their maps best, and how badly they fit before and after."""
+    """The codes of least loss: how badly they fit their maps, and how far the pull lets them go."""
 
     ws: Tensor  # [N,L,D]
     before: Tensor  # [N]
@@ -63,8 +65,13 @@ class RefinementReport(NamedTuple):
 class Axes(NamedTuple):
     """Directions in which w differs, the largest first."""
 
+    mean: Tensor  # [D], of w
     directions: Tensor  # [P,D], unit vectors
     deviations: Tensor  # [P], standard deviation of w along each
+
+    def coordinates(self, ws: Tensor) -> Tensor:
+        """Return how many deviations `ws` [...,D] lie from the mean along each direction."""
+        return (ws - self.mean) @ self.directions.T / self.deviations
 
 
 @torch.no_grad()
@@ -80,8 +87,9 @@ def principal_axes(prior: Prior, num: int | None, gen: torch.Generator) -> Axes:
         raise ConfigError(f"{num} principal components; at least 1 is needed")
     z = sample_z(W_SAMPLES, prior.z_dim, gen).to(prior.mapping.w_avg.device)
     w = prior.mapping(z)[:, 0]  # [1024,D]
-    _, lengths, axes = torch.linalg.svd(w - w.mean(dim=0), full_matrices=False)
-    return Axes(axes[:num].contiguous(), lengths[:num] / len(w) ** 0.5)
+    mean = w.mean(dim=0)
+    _, lengths, axes = torch.linalg.svd(w - mean, full_matrices=False)
+    return Axes(mean, axes[:num].contiguous(), lengths[:num] / len(w) ** 0.5)
 
 
 def layout_layers(num_ws: int) -> tuple[int, ...]:
@@ -195,10 +203,11 @@ class _Search:
 
     def __init__(self, ws: Tensor, moved: Tensor, axes: Axes, freedom: Freedom) -> None:
         self.start, self.moved, self.each_layer = ws.detach(), moved, freedom.each_layer
+        self.pull, self.axes = freedom.pull, axes
         scale = axes.deviations[:, None] if self.each_layer else 1.0
-        self.axes = axes.directions * scale
+        self.units = axes.directions * scale
         layers = ws.shape[1] if self.each_layer else 1
-        self.shift = ws.new_zeros(len(ws), layers, len(self.axes), requires_grad=True)
+        self.shift = ws.new_zeros(len(ws), layers, len(self.units), requires_grad=True)
         self.optimizer = make_optimizer("adam", [self.shift], freedom.lr)
         self.best_ws = self.start
         self.best_loss = ws.new_full((len(ws),), torch.inf)
@@ -206,11 +215,14 @@ class _Search:
     @torch.enable_grad()
     def step(self, drawn: Drawn, labeler: Labeler, prior: Prior) -> Tensor:
         """Keep the codes that fit best so far, take a step and return the loss [N] before it."""
-        ws = self.start + self.moved * (self.shift @ self.axes)  # [N,L,D]
+        ws = self.start + self.moved * (self.shift @ self.units)  # [N,L,D]
         feats = prior.synthesis.features(ws, labeler.resolutions)
         loss = mean_mismatch(labeler, feats, drawn)  # [N]
         if self.each_layer:  # free enough to move small parts by themselves
             loss = loss + class_mismatches(labeler, feats, drawn)
+        if self.pull:
+            moved = ws[:, self.moved[:, 0] > 0]
+            loss = loss + self.pull * self.axes.coordinates(moved).square().mean(dim=(1, 2))
         value = loss.detach()
         better = value < self.best_loss
         self.best_loss = torch.where(better, value, self.best_loss)

@@ -55,11 +55,14 @@ class RefineJob(Job):
     layers: str | None = opt(None, "Layers that may change, as 0-7; by default those of layout.")
     steps: int | None = opt(None, "Optimiser steps; by default 201 of few, 40 of all.", min=1)
     lr: float | None = opt(None, "Learning rate; by default 0.05 of few, 0.1 of all.", min=0)
+    pull: float | None = opt(
+        None, "Pull of codes towards the mean w; by default 0 of few, 0.2 of all.", min=0
+    )
     batch: int = opt(8, "Maps optimised at once.", min=1)
 
     def resolve(self, labeler: Labeler) -> Freedom:
         """Return how codes move for maps of that labeler."""
-        given: dict[str, Any] = {"components": self.components, "steps": self.steps, "lr": self.lr}
+        given = {name: getattr(self, name) for name in ("components", "steps", "lr", "pull")}
         chosen = freedom_of(labeler) if self.freedom == "auto" else FREEDOMS[self.freedom]
         return chosen._replace(**{key: v for key, v in given.items() if v is not None})
 

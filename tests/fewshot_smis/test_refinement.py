@@ -123,7 +123,7 @@ def test_maps_that_cannot_be_compared_are_refused(prior):
 
 
 def test_axes_are_orthogonal_and_the_samples_spread_most_along_the_first(prior):
-    axes, deviations = principal_axes(prior, 3, stream(0, "axes"))
+    mean, axes, deviations = principal_axes(prior, 3, stream(0, "axes"))
     torch.testing.assert_close(axes @ axes.T, torch.eye(3), atol=1e-5, rtol=0)
     w = prior.mapping(sample_z(4000, prior.z_dim, stream(1, "w")))[:, 0]
     spread = (w @ axes.T).std(dim=0)
@@ -171,8 +171,26 @@ def test_dense_maps_move_each_layer_for_itself_and_fit_better_for_it(prior):
     drawn = drawn_on_grid(labels, labeler, (16, 16))
     costs = [mean_mismatch(labeler, features(prior, labeler, w), drawn) for w in (found.ws, few.ws)]
     assert float(costs[0].mean()) < float(costs[1].mean())
-    feats = features(prior, labeler, found.ws)
-    torch.testing.assert_close(costs[0] + class_mismatches(labeler, feats, drawn), found.after)
+
+
+def test_the_pull_counts_how_many_deviations_the_moved_layers_are_from_the_mean(prior):
+    labeler = linear_labeler(prior)
+    ws, labels = tiny_codes(prior, 3, seed=2), tiny_labels(3, 3, (20, 24)).flip(2)
+    drawn = drawn_on_grid(labels, labeler, (16, 16))
+    mean, axes, deviations = principal_axes(prior, None, stream(0, "refine"))
+    lengths = []
+    for pull in (0.0, 2.0):
+        freedom = ALL._replace(pull=pull)
+        found = refine(labels, ws, labeler, prior, gen=stream(0, "refine"), freedom=freedom)
+        feats = features(prior, labeler, found.ws)
+        fit = mean_mismatch(labeler, feats, drawn) + class_mismatches(labeler, feats, drawn)
+        length = torch.stack(
+            [((w - mean) @ axis / d) ** 2 for w in found.ws[:, :4].unbind(1) for axis, d in
+             zip(axes, deviations, strict=True)]
+        ).mean(dim=0)  # fmt: skip
+        torch.testing.assert_close(fit + pull * length, found.after, rtol=1e-4, atol=1e-4)
+        lengths.append(float(length.mean()))
+    assert lengths[1] < 0.9 * lengths[0]
 
 
 def test_maps_are_refined_each_for_itself_and_may_differ_in_size(prior):
