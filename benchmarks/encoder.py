@@ -22,7 +22,7 @@ from benchmarks.measure import (
     ratio,
 )
 from benchmarks.networks import plainly, random_generator
-from benchmarks.yardstick import dense_labels
+from benchmarks.yardstick import dense_labels, plain_encoder
 from encoders import EncoderConfig, MaskEncoder, build_encoder
 from fewshot_smis.data import Classes, one_hot, resize_label
 from fewshot_smis.labelers.dense import DenseLabeler
@@ -75,7 +75,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
     )
     works = {
         "ours": lambda: next(reports),
-        "yardstick": public_steps(public, plainly(prior), proto),
+        "yardstick": public_steps(plain_encoder(public), plainly(prior), proto),
     }
     dtype = resolve_precision("auto", device)
     name = str(dtype).removeprefix("torch.")

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from encoders import MaskEncoder
+from encoders.backbone import SameConv
 from stylegan import Discriminator, Generator, Rendering
 from stylegan.seeding import Source, randn
 
@@ -38,6 +40,14 @@ def plain_generator(generator: Generator) -> Generator:
     for parameter in generator.parameters():
         parameter.data = parameter.data.contiguous()
     return generator
+
+
+def plain_encoder(encoder: MaskEncoder) -> MaskEncoder:
+    """Return the same encoder, its convolutions computed plainly."""
+    for module in encoder.modules():
+        if isinstance(module, SameConv):
+            module.__class__ = nn.Conv2d
+    return encoder
 
 
 def upfirdn(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan.errors import ConfigError
+from stylegan.ops import conv3x3
 
 SE_REDUCTION = 16
 SE_HIDDEN = 4  # at least
@@ -41,6 +42,17 @@ class PointConv(nn.Conv2d):
         return super().forward(x[..., :: self.step, :: self.step])
 
 
+class SameConv(nn.Conv2d):
+    """3x3 convolution that keeps the size."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N,out,H,W] for `x` [N,channels,H,W]."""
+        return conv3x3(x, self.weight)
+
+
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate computed from the means of all channels."""
 
@@ -69,9 +81,9 @@ class IRBlock(nn.Module):
             )
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(channels),
-            nn.Conv2d(channels, out, 3, padding=1, bias=False),
+            SameConv(channels, out),
             nn.PReLU(out),
-            nn.Conv2d(out, out, 3, stride, padding=1, bias=False),
+            SameConv(out, out) if stride == 1 else halving(out, out),
             nn.BatchNorm2d(out),
             SqueezeExcite(out),
         )
@@ -90,9 +102,9 @@ class LightBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
-        self.conv0 = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
+        self.conv0 = SameConv(channels, out) if stride == 1 else halving(channels, out)
         self.norm0 = group_norm(out)
-        self.conv1 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.conv1 = SameConv(out, out)
         self.norm1 = group_norm(out)
         self.gate = SqueezeExcite(out)
         same = channels == out and stride == 1
@@ -103,6 +115,11 @@ class LightBlock(nn.Module):
         y = F.leaky_relu(self.norm0(self.conv0(x)), 0.1)
         y = self.gate(self.norm1(self.conv1(y)))
         return F.leaky_relu(self.skip(x) + y, 0.1)
+
+
+def halving(channels: int, out: int) -> nn.Conv2d:
+    """Return a 3x3 convolution of every second pixel."""
+    return nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -122,7 +139,7 @@ def ir_se50(in_channels: int, width: int = 64) -> Trunk:
         )
     )
     stem = nn.Sequential(
-        nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+        SameConv(in_channels, width),
         nn.BatchNorm2d(width),
         nn.PReLU(width),
     )
@@ -139,7 +156,7 @@ def light(in_channels: int, width: int = 32) -> Trunk:
         *(LightBlock(*shape) for shape in _blocks(width, [width, 2 * width, 4 * width], [2, 2, 2]))
     )
     stem = nn.Sequential(
-        nn.Conv2d(in_channels, width, 3, stride=2, padding=1, bias=False),
+        halving(in_channels, width),
         group_norm(width),
         nn.LeakyReLU(0.1),
     )

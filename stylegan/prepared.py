@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from stylegan import winograd
-from stylegan.ops import bias_act, upfirdn2d, upsample2d
+from stylegan.ops import bias_act, upfirdn2d, upsample2d, winograd
 from stylegan.precision import cpu_has_amx, resolve_precision
 from stylegan.prior import Prior, PriorConfig, Rendering, Synthesis
 from stylegan.seeding import Source, randn, sample_z, stream

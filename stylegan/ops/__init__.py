@@ -1,5 +1,6 @@
 """The operators every StyleGAN is made of: the only names other files may import from here."""
 
+from stylegan.ops import winograd
 from stylegan.ops.bias_act import ACTIVATIONS, bias_act
 from stylegan.ops.convolution import conv2d_resample, modulated_conv2d
 from stylegan.ops.doctor import diagnose, rebuild
@@ -13,11 +14,13 @@ from stylegan.ops.upfirdn2d import (
     upfirdn2d,
     upsample2d,
 )
+from stylegan.ops.winograd import conv3x3
 
 __all__ = [
     "ACTIVATIONS",
     "bias_act",
     "conv2d_resample",
+    "conv3x3",
     "design_lowpass",
     "diagnose",
     "downsample2d",
@@ -30,4 +33,5 @@ __all__ = [
     "spread_tiles",
     "upfirdn2d",
     "upsample2d",
+    "winograd",
 ]

@@ -6,6 +6,7 @@ from torch import Tensor
 from stylegan.errors import ShapeError
 from stylegan.ops.bias_act import bias_act
 from stylegan.ops.upfirdn2d import Scale, _borders, upfirdn2d
+from stylegan.ops.winograd import conv3x3
 
 
 def conv2d_resample(
@@ -156,6 +157,8 @@ def _conv(
     """Correlate (`flip_weight`) or convolve."""
     if not flip_weight and w.shape[2:] != (1, 1):
         w = w.flip([2, 3])
+    if w.shape[2:] == (3, 3) and padding == (1, 1) and stride == groups == 1:
+        return conv3x3(x, w)
     return F.conv2d(x, w, stride=stride, padding=padding, groups=groups)
 
 

@@ -126,6 +126,7 @@ def test_axes_are_orthogonal_and_the_samples_spread_most_along_the_first(prior):
     mean, axes, deviations = principal_axes(prior, 3, stream(0, "axes"))
     torch.testing.assert_close(axes @ axes.T, torch.eye(3), atol=1e-5, rtol=0)
     w = prior.mapping(sample_z(4000, prior.z_dim, stream(1, "w")))[:, 0]
+    torch.testing.assert_close(mean, w.mean(dim=0), atol=0.1, rtol=0)
     spread = (w @ axes.T).std(dim=0)
     assert spread[0] > spread[1] > spread[2]
     torch.testing.assert_close(deviations, spread, rtol=0.1, atol=0)

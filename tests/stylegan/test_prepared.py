@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from stylegan import Generator, GeneratorConfig, Prior, prepare, winograd
+from stylegan import Generator, GeneratorConfig, Prior, prepare
 from stylegan import prepared as module
 from stylegan.errors import ConfigError, ShapeError
-from stylegan.ops import build, modulated_conv2d, setup_filter
+from stylegan.ops import build, modulated_conv2d, setup_filter, winograd
 from stylegan.prepared import PreparedSynthesis, interleaved, polyphase, psnr
 from tests.fewshot_smis.tiny import tiny_codes, tiny_prior
 from tests.stylegan.test_stylegan3 import tiny as tiny_stylegan3
@@ -176,28 +176,3 @@ def test_a_prepared_network_is_one_graph():
     ready, ws = prepare(G, precision="float32"), tiny_codes(G)
     compiled = torch.compile(ready.synthesis, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(ws).img, ready.synthesis(ws).img, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # kernels, plain torch
-@pytest.mark.parametrize("strip", [1, 2**21])
-def test_winograd_is_the_convolution(strip, dtype, monkeypatch):
-    monkeypatch.setattr(winograd, "STRIP", strip)
-    gen = torch.Generator().manual_seed(0)
-    x = torch.randn(2, 21, 8, 12, generator=gen, dtype=dtype, requires_grad=True)
-    w = torch.randn(7, 21, 3, 3, generator=gen, dtype=dtype)
-    want = torch.nn.functional.conv2d(x, w, padding=1)
-    found = winograd.convolve(x, winograd.transformed(w))
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    close = {"rtol": 1e-4, "atol": 1e-3} if dtype == torch.float32 else {}
-    torch.testing.assert_close(found, want, **close)
-    grads = [torch.autograd.grad((y * want.detach()).sum() / 9, x)[0] for y in (found, want)]
-    torch.testing.assert_close(*grads, **close)
-
-
-def test_winograd_is_for_many_channels_and_sizes_it_fits():
-    wide = torch.zeros(64, 128, 3, 3)
-    assert winograd.pays(wide, (16, 24))
-    assert not winograd.pays(wide, (18, 24))
-    assert not winograd.pays(wide, (8, 8))
-    assert not winograd.pays(wide[:, :48], (16, 24))
-    assert not winograd.pays(wide.bfloat16(), (16, 24))
