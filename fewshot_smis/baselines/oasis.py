@@ -103,6 +103,7 @@ class OasisGenerator(nn.Module):
     def forward(self, onehot: Tensor, noise: Tensor) -> Tensor:
         """Draw pictures [N,3,H,W] in [-1,1] of `onehot` [N,K,H,W] with `noise` [N,Z,H,W]."""
         planes = torch.cat([noise, onehot], dim=1)
+        planes = planes.contiguous(memory_format=torch.channels_last)  # as its norms read it
         x = self.fc(F.interpolate(planes, self.start))
         for i, block in enumerate(self.body):
             if i:

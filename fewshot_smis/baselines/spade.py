@@ -84,6 +84,13 @@ class SpadeConfig(Config):
         check_at_least(0, perceptual_weight=self.perceptual_weight, kl_weight=self.kl_weight)
 
 
+def resized(planes: Tensor, x: Tensor) -> Tensor:
+    """Bring `planes` [N,K,H,W] to the size of `x` [N,C,h,w], laid out channels last."""
+    if planes.shape[2:] != x.shape[2:]:
+        planes = F.interpolate(planes, x.shape[2:])
+    return planes.contiguous(memory_format=torch.channels_last)
+
+
 class SpadeNorm(nn.Module):
     """Normalise, then scale and shift each pixel as the map says (Equation 1 and 2)."""
 
@@ -96,7 +103,7 @@ class SpadeNorm(nn.Module):
 
     def forward(self, x: Tensor, planes: Tensor) -> Tensor:
         """Modulate `x` [N,C,h,w] by `planes` [N,K,H,W] of any size."""
-        hidden = self.mlp_shared(F.interpolate(planes, x.shape[2:]))
+        hidden = self.mlp_shared(resized(planes, x))
         return self.param_free_norm(x) * (1 + self.mlp_gamma(hidden)) + self.mlp_beta(hidden)
 
 
@@ -119,6 +126,7 @@ class SpadeBlock(nn.Module):
 
     def forward(self, x: Tensor, planes: Tensor) -> Tensor:
         """Turn `x` [N,I,h,w] into [N,O,h,w] under `planes` [N,K,H,W]."""
+        planes = resized(planes, x)  # once for all norms
         shortcut = self.conv_s(self.norm_s(x, planes)) if self.widens else x
         x = self.conv_0(F.leaky_relu(self.norm_0(x, planes), SLOPE))
         return shortcut + self.conv_1(F.leaky_relu(self.norm_1(x, planes), SLOPE))
