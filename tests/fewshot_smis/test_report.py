@@ -68,7 +68,7 @@ def test_the_plan_holds_every_system_shot_and_repeat() -> None:
         assert {c.repeat for c in trained} == {repeat}
         assert Cell("refined", "dense", 5, repeat) in per_wave[repeat + 2]
     some = [cell for wave in waves(ReportJob(systems="spade,judge", repeats=1)) for cell in wave]
-    assert {c.method for c in some} == {"inversion", "spade", "judge"}
+    assert {c.method for c in some} == {"spade", "judge"}
     some = [cell for wave in waves(ReportJob(systems="refined", repeats=1)) for cell in wave]
     assert {c.method for c in some} == {"inversion", "default", "refined"}
     with pytest.raises(ConfigError, match="--systems spado: choose of average"):

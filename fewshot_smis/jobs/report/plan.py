@@ -100,8 +100,10 @@ def waves(job: ReportJob) -> list[list[Cell]]:
     chosen = set(SYSTEMS if job.systems == "all" else job.systems.split(","))
     if "refined" in chosen:  # draws with what the default has learned
         chosen.add("default")
+    if chosen & set(FEW_SHOT):
+        chosen.add("inversion")
     for cell in cells(job):
-        if cell.method in chosen or cell.method == "inversion":
+        if cell.method in chosen:
             plan[first_wave(job, cell)].append(cell)
     return plan
 
