@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders import MaskEncoder
-from encoders.backbone import SameConv
 from stylegan import Discriminator, Generator, Rendering
+from stylegan.layers import SameConv
 from stylegan.seeding import Source, randn
 
 SQRT2 = math.sqrt(2)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan.errors import ConfigError
-from stylegan.ops import conv3x3
+from stylegan.layers import SameConv
 
 SE_REDUCTION = 16
 SE_HIDDEN = 4  # at least
@@ -42,17 +42,6 @@ class PointConv(nn.Conv2d):
         return super().forward(x[..., :: self.step, :: self.step])
 
 
-class SameConv(nn.Conv2d):
-    """3x3 convolution that keeps the size."""
-
-    def __init__(self, channels: int, out: int) -> None:
-        super().__init__(channels, out, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [N,out,H,W] for `x` [N,channels,H,W]."""
-        return conv3x3(x, self.weight)
-
-
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate computed from the means of all channels."""
 
@@ -81,9 +70,9 @@ class IRBlock(nn.Module):
             )
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(channels),
-            SameConv(channels, out),
+            SameConv(channels, out, bias=False),
             nn.PReLU(out),
-            SameConv(out, out) if stride == 1 else halving(out, out),
+            SameConv(out, out, bias=False) if stride == 1 else halving(out, out),
             nn.BatchNorm2d(out),
             SqueezeExcite(out),
         )
@@ -102,9 +91,9 @@ class LightBlock(nn.Module):
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
-        self.conv0 = SameConv(channels, out) if stride == 1 else halving(channels, out)
+        self.conv0 = SameConv(channels, out, bias=False) if stride == 1 else halving(channels, out)
         self.norm0 = group_norm(out)
-        self.conv1 = SameConv(out, out)
+        self.conv1 = SameConv(out, out, bias=False)
         self.norm1 = group_norm(out)
         self.gate = SqueezeExcite(out)
         same = channels == out and stride == 1
@@ -139,7 +128,7 @@ def ir_se50(in_channels: int, width: int = 64) -> Trunk:
         )
     )
     stem = nn.Sequential(
-        SameConv(in_channels, width),
+        SameConv(in_channels, width, bias=False),
         nn.BatchNorm2d(width),
         nn.PReLU(width),
     )

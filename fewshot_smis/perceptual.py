@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stylegan.errors import BackendError, CheckpointError, ConfigError, ShapeError
 from stylegan.files import container_of, read_torch
+from stylegan.layers import SameConv
 from stylegan.lite0 import Lite0, load_lite0
 
 NAMES = ("lpips-alex", "lpips-vgg", "lite0", "none")
@@ -106,11 +107,11 @@ def alexnet() -> tuple[nn.Sequential, tuple[int, ...], tuple[int, ...]]:
         nn.Conv2d(64, 192, 5, padding=2),
         nn.ReLU(),
         nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1),
+        SameConv(192, 384),
         nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1),
+        SameConv(384, 256),
         nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1),
+        SameConv(256, 256),
         nn.ReLU(),
     )
     return layers, (1, 4, 7, 9, 11), (64, 192, 384, 256, 256)
@@ -126,7 +127,7 @@ def vgg16() -> tuple[nn.Sequential, tuple[int, ...], tuple[int, ...]]:
         if stage:
             layers.append(nn.MaxPool2d(2, 2))
         for _ in range(convs):
-            layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU()]
+            layers += [SameConv(channels, out), nn.ReLU()]
             channels = out
         taps.append(len(layers) - 1)
     return nn.Sequential(*layers), tuple(taps), tuple(out for out, _ in stages)

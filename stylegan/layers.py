@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stylegan.errors import ShapeError
-from stylegan.ops import bias_act, conv2d_resample, setup_filter
+from stylegan.ops import bias_act, conv2d_resample, conv3x3, setup_filter
 
 
 def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -43,6 +43,17 @@ class FullyConnectedLayer(nn.Module):
         w = self.weight.to(x.dtype) * self.weight_gain
         b = self.bias * self.bias_gain
         return bias_act(x @ w.t(), b, act=self.activation)
+
+
+class SameConv(nn.Conv2d):
+    """3x3 convolution that keeps the size, without equalised learning rate."""
+
+    def __init__(self, channels: int, out: int, *, bias: bool = True) -> None:
+        super().__init__(channels, out, 3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` [N, channels, H, W] to [N, out, H, W]."""
+        return conv3x3(x, self.weight, self.bias)
 
 
 class Conv2dLayer(nn.Module):

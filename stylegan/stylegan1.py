@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stylegan import layers
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.layers import FullyConnectedLayer, normalize_2nd_moment, resolutions
-from stylegan.ops import bias_act, filter2d, setup_filter
+from stylegan.ops import bias_act, conv3x3, filter2d, setup_filter
 from stylegan.prior import Prior, PriorConfig, Rendering, Synthesis
 from stylegan.seeding import Source, randn
 
@@ -134,11 +134,11 @@ class SynthesisLayer(nn.Module):
     def _convolved(self, x: Tensor) -> Tensor:
         weight = self.weight * math.sqrt(2 / self.weight[0].numel())
         if not self.enlarges:
-            return F.conv2d(x, weight, padding=1)
+            return conv3x3(x, weight)
         if self.fused:
             x = F.conv_transpose2d(x, _spread(weight), stride=2, padding=1)
         else:
-            x = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), weight, padding=1)
+            x = conv3x3(F.interpolate(x, scale_factor=2, mode="nearest"), weight)
         return filter2d(x, self.blur)
 
     def _noise(self, x: Tensor, mode: str, gen: Source | None) -> Tensor | None:

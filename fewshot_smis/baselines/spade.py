@@ -20,6 +20,7 @@ from fewshot_smis.baselines.spectral import SpectralConv2d, initialise
 from fewshot_smis.perceptual import PerceptualDistance
 from stylegan.config import Config
 from stylegan.errors import ConfigError
+from stylegan.layers import SameConv
 from stylegan.seeding import randn
 
 SLOPE = 0.2
@@ -97,9 +98,9 @@ class SpadeNorm(nn.Module):
     def __init__(self, channels: int, num_planes: int, norm: str, *, hidden: int = 128) -> None:
         super().__init__()
         self.param_free_norm = parameter_free_norm(norm, channels)
-        self.mlp_shared = nn.Sequential(nn.Conv2d(num_planes, hidden, 3, padding=1), nn.ReLU())
-        self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
-        self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.mlp_shared = nn.Sequential(SameConv(num_planes, hidden), nn.ReLU())
+        self.mlp_gamma = SameConv(hidden, channels)
+        self.mlp_beta = SameConv(hidden, channels)
 
     def forward(self, x: Tensor, planes: Tensor) -> Tensor:
         """Modulate `x` [N,C,h,w] by `planes` [N,K,H,W] of any size."""

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylegan.ops import conv3x3
+
 
 class SpectralConv2d(nn.Module):
     """Convolution whose kernel is divided by its largest singular value (Miyato et al. 2018).
@@ -39,7 +41,10 @@ class SpectralConv2d(nn.Module):
         # the vectors change at the next use, when this one may still wait for its gradient
         u, v = self.weight_u.clone(), self.weight_v.clone()
         sigma = u @ self.weight_orig.flatten(1) @ v
-        return F.conv2d(x, self.weight_orig / sigma, self.bias, self.stride, self.padding)
+        weight = self.weight_orig / sigma
+        if weight.shape[2:] == (3, 3) and self.stride == self.padding == 1:
+            return conv3x3(x, weight, self.bias)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
     @torch.no_grad()
     def iterate(self) -> None:

@@ -42,15 +42,16 @@ def pays(weight: Tensor, size: tuple[int, int]) -> bool:
     )
 
 
-def conv3x3(x: Tensor, weight: Tensor) -> Tensor:
-    """Correlate `x` [N, C_in, H, W] with `weight` [C_out, C_in, 3, 3] and padding 1.
+def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Correlate `x` [N, C_in, H, W] with `weight` [C_out, C_in, 3, 3] and padding 1; add `bias`.
 
-    Differentiable by both, any number of times.
+    Differentiable any number of times.
     """
     size = (x.shape[2], x.shape[3])
     if pays(weight, size) and not torch.is_autocast_enabled("cpu") and uses_native(x):
-        return _correlate(x, weight, False)
-    return F.conv2d(x, weight, padding=1)
+        y = _correlate(x, weight, False)
+        return y if bias is None else y + bias[:, None, None]
+    return F.conv2d(x, weight, bias, padding=1)
 
 
 def transformed(weight: Tensor) -> Tensor:

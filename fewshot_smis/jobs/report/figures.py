@@ -32,7 +32,7 @@ from stylegan.seeding import sample_z, stream
 SIDE = 96  # px of the pictures on a sheet
 ACROSS = 6  # styles of a row
 TOPK = (1, 3, 10)
-THRESHOLDS = (0.5, 0.8, 0.95)
+THRESHOLDS = (0.5, 0.7, 0.9)
 Row = list[UInt8]
 CAPTIONS = {
     "dense-one-shot": "Held-out maps drawn by every system after one labelled picture.",
