@@ -18,7 +18,7 @@ from stylegan.ops.build import uses_native
 from stylegan.ops.tiles import gather_tiles, spread_tiles
 
 STRIP = 2**22  # transformed values at once: few for the cache, enough for the products
-MIN_CHANNELS = 64
+MIN_CHANNELS = 48
 MIN_PIXELS = 256
 
 _KERNEL = (
@@ -31,13 +31,13 @@ _KERNEL = (
 )
 
 
-def pays(weight: Tensor, size: tuple[int, int]) -> bool:
-    """Tell whether this is faster than `weight` [C_out, C_in, 3, 3] on features of `size`."""
+def pays(weight: Tensor, size: tuple[int, int], num: int = 1) -> bool:
+    """Tell whether this is faster than `weight` [C_out, C_in, 3, 3] on `num` features of `size`."""
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
         and min(weight.shape[:2]) >= MIN_CHANNELS
-        and size[0] * size[1] >= MIN_PIXELS
+        and num * size[0] * size[1] >= MIN_PIXELS
         and size[0] % 4 == size[1] % 4 == 0
     )
 
@@ -47,8 +47,10 @@ def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Differentiable any number of times.
     """
-    size = (x.shape[2], x.shape[3])
-    if pays(weight, size) and not torch.is_autocast_enabled("cpu") and uses_native(x):
+    num, _, *size = x.shape
+    many = num * size[0] * size[1] >= max(weight.shape[:2])  # enough to transform the weights for
+    fast = many and pays(weight, (size[0], size[1]), num)
+    if fast and not torch.is_autocast_enabled("cpu") and uses_native(x):
         y = _correlate(x, weight, False)
         return y if bias is None else y + bias[:, None, None]
     return F.conv2d(x, weight, bias, padding=1)

@@ -30,7 +30,8 @@ def test_winograd_is_for_many_channels_and_sizes_it_fits():
     assert winograd.pays(wide, (16, 24))
     assert not winograd.pays(wide, (18, 24))
     assert not winograd.pays(wide, (8, 8))
-    assert not winograd.pays(wide[:, :48], (16, 24))
+    assert winograd.pays(wide, (8, 8), 4)
+    assert not winograd.pays(wide[:, :40], (16, 24))
     assert not winograd.pays(wide.bfloat16(), (16, 24))
 
 
