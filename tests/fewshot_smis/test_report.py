@@ -75,7 +75,7 @@ def test_the_plan_holds_every_system_shot_and_repeat() -> None:
         ReportJob(systems="spado")
     quick = [cell for wave in waves(ReportJob(quick=True)) for cell in wave]
     assert {c.kind for c in quick} == {"dense"}
-    assert max(c.repeat for c in quick) == 1
+    assert {c.repeat for c in quick} == {0}
 
 
 def record(method: str, miou: float, *, shots: int = 1, **other: Any) -> dict[str, Any]:
@@ -191,6 +191,11 @@ def test_a_report_is_carried_out_once(small: Path) -> None:
     assert "16 of 16" in call(*arguments)
     assert json.loads((cell / "result.json").read_text())["miou"] == result["miou"]
     assert kept == {f: f.stat().st_mtime_ns for f in kept}
+
+    some = small / "some"
+    assert "3 of 3" in call(*arguments, "--systems", "pix2pix", "--docs", some)
+    assert "the codes of the shots" in page
+    assert "the codes of the shots" not in (some / "results.md").read_text()
 
 
 def test_too_little_time_is_said(small: Path) -> None:

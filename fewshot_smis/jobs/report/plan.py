@@ -14,7 +14,7 @@ FEW_SHOT = ("paper", "prototypes", "default", "refined")
 ONLY_DENSE = ("prototypes", "refined")  # of sparse maps prototypes are the default
 SYSTEMS = ("average", "judge", *FEW_SHOT, *BASELINES)
 MAPS = ("dense,sparse", "dense", "sparse")
-QUICK = {"repeats": 2, "pictures": 200, "held": 100, "seconds": 10, "width": 8}
+QUICK = {"repeats": 1, "pictures": 200, "held": 64, "seconds": 10, "width": 8}
 WEIGHTS = (1, 10, 100)  # of the perceptual distance in OASIS; the table has it without
 PATCHES = (1, 16, 286)  # of PatchGAN; the table has 70
 
@@ -33,7 +33,7 @@ class ReportJob(Job):
         Path("runs/report"), "Folder of the cells, and of the pictures: renders/ and held/."
     )
     docs: Path = opt(Path("docs/results"), "Folder of the tables and figures.")
-    quick: bool = opt(False, "Few repeats and pictures, dense maps alone.")
+    quick: bool = opt(False, "One repeat, few pictures, dense maps alone.")
     systems: str = opt("all", "Systems to carry out, separated by commas.")
     repeats: int = opt(5, "Repeats, each with other shots.", min=1)
     kinds: str = opt("dense,sparse", "Maps: dense, sparse, or both.", choices=MAPS)

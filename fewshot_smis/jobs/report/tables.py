@@ -210,8 +210,6 @@ def about(job: ReportJob, inversions: list[Record], trained: list[Record]) -> li
     budget = " or ".join(f"{seconds:.0f} s" for seconds in asked)
     times = [r["training_seconds"] for r in trained]
     devices = {r["device"] for r in trained}
-    told = ("training_seconds", "l2", "lite0")
-    mean = {key: statistics.mean(one[key] for one in inversions) for key in told}
     where = "of a processor core" if devices == {"cpu"} else f"on {' and '.join(sorted(devices))}"
     return [
         f"Written by `make report` ({form}). Rendered faces of 128 px with exact maps of the 19 "
@@ -223,10 +221,21 @@ def about(job: ReportJob, inversions: list[Record], trained: list[Record]) -> li
         f"{job.styles} pictures of each of four maps; ± is the standard deviation over repeats.",
         "",
         f"Every training had the same time, {budget} {where}; with the labeler and the timing of "
-        f"the first steps it took {min(times):.0f} to {max(times):.0f} s. Few-shot systems need "
-        "besides the generator, which learned from pictures without maps, and the codes of the "
-        f"shots: {inversions[0]['shots']} pictures in {mean['training_seconds']:.0f} s "
-        f"({inversions[0]['steps']} steps, L2 {mean['l2']:.4f}, lite0 {mean['lite0']:.3f}). "
+        f"the first steps it took {min(times):.0f} to {max(times):.0f} s. {about_codes(inversions)}"
         f"Baselines have {job.width} channels at full size and learn four pictures a step, one "
         "where one is all they have.",
     ]
+
+
+def about_codes(inversions: list[Record]) -> str:
+    """Say what few-shot systems need besides; nothing where none was trained."""
+    if not inversions:
+        return ""
+    told = ("training_seconds", "l2", "lite0")
+    mean = {key: statistics.mean(one[key] for one in inversions) for key in told}
+    return (
+        "Few-shot systems need besides the generator, which learned from pictures without maps, "
+        f"and the codes of the shots: {inversions[0]['shots']} pictures in "
+        f"{mean['training_seconds']:.0f} s ({inversions[0]['steps']} steps, L2 {mean['l2']:.4f}, "
+        f"lite0 {mean['lite0']:.3f}). "
+    )
