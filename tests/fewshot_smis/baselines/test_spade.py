@@ -91,6 +91,23 @@ def test_spectral_convolution_has_slope_one():
     torch.testing.assert_close(conv(x), want, rtol=1e-4, atol=1e-4)
 
 
+def test_first_steps_turn_a_kernel_no_faster_than_its_singular_vectors_follow():
+    conv = SpectralConv2d(16, 16, 3, padding=1)
+    initialise(conv, stream(0, "weights"))
+    optimizer = torch.optim.Adam(conv.parameters(), lr=4e-4, betas=(0.0, 0.999))
+    x, wanted = draw(2, 16, 8, 8), draw(2, 16, 8, 8, name="wanted")
+    slopes = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        (conv(x) * wanted).mean().backward()
+        optimizer.step()
+        conv.iterate()
+        kernel = conv.weight_orig.detach().flatten(1)
+        known = conv.weight_u @ kernel @ conv.weight_v
+        slopes.append(float(torch.linalg.svdvals(kernel)[0] / known))
+    assert max(slopes) < 1.1  # 2.0 where kernels begin fifty times smaller
+
+
 def test_spectral_vectors_move_in_training_alone():
     conv = SpectralConv2d(3, 5, 3)
     initialise(conv, stream(0, "weights"))
