@@ -235,7 +235,9 @@ class Oasis:
         self.networks = nn.ModuleDict(
             {"generator": OasisGenerator(config), "discriminator": OasisDiscriminator(config)}
         )
-        initialise(self.networks, gen)
+        # drawn as small as SPADE's, the discriminator, which normalises nothing, answers with huge
+        # numbers in the first steps, and then with one for all pictures
+        initialise(self.networks, gen, spectral=1.0)
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms "segmentation" and, if it has a weight, the perceptual distance's."""

@@ -55,16 +55,19 @@ class SpectralConv2d(nn.Module):
 
 
 @torch.no_grad()
-def initialise(net: nn.Module, gen: torch.Generator, *, gain: float = 0.02) -> None:
+def initialise(
+    net: nn.Module, gen: torch.Generator, *, gain: float = 0.02, spectral: float | None = None
+) -> None:
     """Draw all weights of `net` anew from `gen`: Xavier's normal distribution, biases zero.
 
-    Kernels of spectral convolutions keep gain 1. Their size changes nothing but how far a step
-    turns them; drawn as small as the others, they turn faster than the power iteration follows,
-    so that the discriminator of OASIS answers with huge numbers and then with one for all pictures.
+    `spectral` is the gain of spectral convolutions, by default that of the others. It changes
+    nothing but how far a step turns their kernels: small ones may turn faster than the power
+    iteration follows.
     """
     for module in net.modules():
         if isinstance(module, SpectralConv2d):
-            nn.init.xavier_normal_(module.weight_orig, generator=gen)
+            first = gain if spectral is None else spectral
+            nn.init.xavier_normal_(module.weight_orig, first, generator=gen)
             module.weight_u.normal_(generator=gen)
             for _ in range(15):
                 module.iterate()
