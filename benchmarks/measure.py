@@ -132,7 +132,8 @@ def matrix_peak(dtype: torch.dtype, settings: Settings) -> float:
 def count_operations(work: Work) -> int:
     """Return the multiplications and additions of the convolutions and products in `work`.
 
-    Networks that multiply less by Winograd's way are counted as if they did not.
+    Convolutions that choose Winograd's way as they run are counted as plain ones; prepared
+    generators, which chose before, as they multiply.
     """
     least, winograd.MIN_CHANNELS = winograd.MIN_CHANNELS, sys.maxsize
     try:

@@ -58,7 +58,7 @@ class RefinementReport(NamedTuple):
 
     step: int  # steps done, from 1
     last: bool  # whether no step of this batch follows
-    loss: Tensor  # [n], of the batch, at the start of this step
+    loss: Tensor  # [n], mismatch and pull of the batch, at the start of this step
     best: Refinement  # of the batch, so far
 
 
@@ -214,7 +214,7 @@ class _Search:
 
     @torch.enable_grad()
     def step(self, drawn: Drawn, labeler: Labeler, prior: Prior) -> Tensor:
-        """Keep the codes that fit best so far, take a step and return the loss [N] before it."""
+        """Keep the codes of least loss so far, take a step and return the loss [N] before it."""
         ws = self.start + self.moved * (self.shift @ self.units)  # [N,L,D]
         feats = prior.synthesis.features(ws, labeler.resolutions)
         loss = mean_mismatch(labeler, feats, drawn)  # [N]

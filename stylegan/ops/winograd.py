@@ -32,7 +32,10 @@ _KERNEL = (
 
 
 def pays(weight: Tensor, size: tuple[int, int], num: int = 1) -> bool:
-    """Tell whether this is faster than `weight` [C_out, C_in, 3, 3] on `num` features of `size`."""
+    """Tell whether Winograd's way is faster with `weight` [C_out, C_in, 3, 3].
+
+    `size` is the height and width of the features, `num` how many pictures are known to come.
+    """
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
@@ -43,9 +46,10 @@ def pays(weight: Tensor, size: tuple[int, int], num: int = 1) -> bool:
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Correlate `x` [N, C_in, H, W] with `weight` [C_out, C_in, 3, 3] and padding 1; add `bias`.
+    """Correlate `x` [N, C_in, H, W] with `weight` [C_out, C_in, 3, 3] and padding 1.
 
-    Differentiable any number of times.
+    `bias` [C_out] is added: [N, C_out, H, W]. Differentiable by all, any number of times; shapes
+    that do not fit raise torch's RuntimeError.
     """
     num, _, *size = x.shape
     many = num * size[0] * size[1] >= max(weight.shape[:2])  # enough to transform the weights for
@@ -120,7 +124,7 @@ class _Correlation(torch.autograd.Function):
 
 
 class _Match(torch.autograd.Function):
-    """The gradient of the weights, of features and the gradient of what they became."""
+    """The gradient of the weights, from features and the gradient of their convolution."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dy: Tensor) -> Tensor:
