@@ -12,6 +12,7 @@ from stylegan.discriminator import Discriminator
 from stylegan.errors import CheckpointError, ConfigError
 from stylegan.files import json_text, write_tensors, write_torch
 from stylegan.formats import ALL_PARTS, BESIDE, Checkpoint, read_checkpoint
+from stylegan.one_class import one_class_discriminator, one_class_generator
 from stylegan.prior import Prior
 from stylegan.rosinality import discriminator_to_rosinality, generator_to_rosinality
 from stylegan.seeding import sample_z, stream
@@ -104,7 +105,12 @@ def save_generator(
 
 
 def convert(
-    src: str | Path, dst: str | Path, to: str = "safetensors", *, half: bool = False
+    src: str | Path,
+    dst: str | Path,
+    to: str = "safetensors",
+    *,
+    half: bool = False,
+    label: int | None = None,
 ) -> None:
     """Write the networks of one checkpoint in another layout.
 
@@ -115,9 +121,10 @@ def convert(
             "rosinality" (.pt with g_ema, latent_avg and, where there are, g and d) or
             "nvidia-state" (.pt, a plain state dict of the averaged generator in NVIDIA's names).
         half: Store .safetensors as float16, as `save_generator` does.
+        label: Class of a conditional network to keep; what is written has no condition.
 
     Raises:
-        ConfigError: `to` is unknown.
+        ConfigError: `to` is unknown, or the network cannot be reduced to that class.
         CheckpointError: `src` cannot be read, has no such form, or `dst` cannot be written.
     """
     if to not in TARGETS:
@@ -131,6 +138,8 @@ def convert(
             f"{src}: a {family} generator has no rosinality form; convert it to safetensors instead"
         )
     snapshot = _snapshot(found, str(src))
+    if label is not None:
+        snapshot = _one_class(snapshot, label)
     if to == "safetensors":
         save_generator(snapshot.G_ema, dst, discriminator=snapshot.D, half=half, notes=found.notes)
     elif to == "nvidia-state":
@@ -197,6 +206,16 @@ def _generator(weights: GeneratorWeights, source: str) -> Prior:
     if "mapping.w_avg" not in weights.state:
         net.mapping.w_avg.copy_(estimate_w_avg(net))
     return net
+
+
+def _one_class(snapshot: Snapshot, label: int) -> Snapshot:
+    """Return the networks of one class, without a condition."""
+    G, D = snapshot.G, snapshot.D
+    return Snapshot(
+        one_class_generator(snapshot.G_ema, label),
+        None if G is None else one_class_generator(G, label),
+        None if D is None or not D.c_dim else one_class_discriminator(D, label),
+    )
 
 
 def _to_half(name: str, tensor: Tensor, path: Path) -> Tensor:

@@ -151,7 +151,8 @@ class MappingNetwork(nn.Module):
             if c is None or c.ndim != 2 or c.shape[1] != self.c_dim:
                 got = "nothing" if c is None else list(c.shape)
                 raise ShapeError(
-                    f"this network is conditional: c must be [N, {self.c_dim}], got {got}"
+                    f"this network is conditional: c must be [N, {self.c_dim}], got {got}; "
+                    "`prior convert --label CLASS` keeps one class of it, without a condition"
                 )
             parts.append(normalize_2nd_moment(self.embed(c.to(self.embed.weight.dtype))))
         x = torch.cat(parts, dim=1)

@@ -34,11 +34,16 @@ class ConvertJob(Job):
     source: Path = opt(None, "Generator file.", argument=True, required=True)
     target: Path = opt(None, "File to write.", argument=True, required=True)
     to: str = opt("safetensors", "Format.", choices=("safetensors", "rosinality", "nvidia-state"))
+    label: int | None = opt(
+        None,
+        "Class to keep of a conditional generator: labelling and training take no classes.",
+        min=0,
+    )
 
 
 def run_convert(job: ConvertJob, run: Run | None) -> dict[str, Any]:
     """Write the file and return the facts of it."""
     if job.target.exists():
         raise ConfigError(f"{job.target} exists; remove it or name another file")
-    convert(job.source, job.target, to=job.to)
+    convert(job.source, job.target, to=job.to, label=job.label)
     return {"written": str(job.target), "format": job.to}

@@ -287,6 +287,8 @@ def test_prior_info_and_convert(prior_file: Path, tmp_path: Path) -> None:
     z = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(again(z), load_generator(prior_file)(z))
     call("prior", "convert", prior_file, tmp_path / "a.pt", "--to", "rosinality", code=2)
+    text = call("prior", "convert", prior_file, tmp_path / "d.pt", "--label", 1, code=2).output
+    assert "class 1: the network has no classes" in text
 
 
 def test_prior_train_resumes_and_its_snapshot_loads(pairs: Path, tmp_path: Path) -> None:
