@@ -78,9 +78,13 @@ class GroupNorm2d(nn.Module):
 
 
 class Head(nn.Module):
-    """One mixed map [N, C, H, W] -> logits [N, 1, h, w], halved in size `halvings` times."""
+    """One mixed map [N, C, H, W] -> logits [N, 1, h, w], halved in size `halvings` times.
 
-    def __init__(self, channels: int, halvings: int, width: int = 64) -> None:
+    A condition c [N, c_dim] adds what the place says for each of its parts, as in projection
+    discriminators (Miyato & Koyama 2018).
+    """
+
+    def __init__(self, channels: int, halvings: int, c_dim: int = 0, width: int = 64) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(halvings):
@@ -89,10 +93,15 @@ class Head(nn.Module):
         last = nn.Conv2d(width if halvings else channels, width, 3, padding=1)
         layers += [spectral_norm(last), nn.LeakyReLU(0.2), spectral_norm(nn.Conv2d(width, 1, 1))]
         self.layers = nn.Sequential(*layers)
+        self.condition = spectral_norm(nn.Conv2d(width, c_dim, 1)) if c_dim else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Judge each place of `x`; higher is more real."""
-        return self.layers(x)
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """Judge each place of `x` under `c`; higher is more real."""
+        x = self.layers[:-1](x)
+        logits = self.layers[-1](x)
+        if self.condition is None or c is None:
+            return logits
+        return logits + (self.condition(x) * c[:, :, None, None]).sum(dim=1, keepdim=True)
 
 
 class Projection(nn.Module):
@@ -116,19 +125,21 @@ class Projection(nn.Module):
         return self.mixing(self.backbone.features(img))
 
 
-def build_heads(channels: Sequence[int], side: int, strides: Sequence[int]) -> nn.ModuleList:
+def build_heads(
+    channels: Sequence[int], side: int, strides: Sequence[int], c_dim: int = 0
+) -> nn.ModuleList:
     """Return a head a scale; each halves its map until 4 to 7 px are left of the shorter side."""
     side = min(max(side, SIDES[0]), SIDES[1])
     halvings = [max((side // stride // 4).bit_length() - 1, 0) for stride in strides]
-    heads = [Head(c, n) for c, n in zip(channels, halvings, strict=True)]
+    heads = [Head(width, n, c_dim) for width, n in zip(channels, halvings, strict=True)]
     return nn.ModuleList(heads)
 
 
 class ProjectedCritic(Critic):
     """StyleGAN2's critic and heads on frozen features; the heads play by the hinge loss.
 
-    Heads take no condition. Pictures that leave [-1, 1] cost the generator, because the features
-    saturate there and could not tell it the way back.
+    Pictures that leave [-1, 1] cost the generator, because the features saturate there and could
+    not tell it the way back.
     """
 
     def __init__(
@@ -145,29 +156,29 @@ class ProjectedCritic(Critic):
         self.projection = Projection(backbone)
         height, width = network.config.img_size
         channels = self.projection.mixing.channels
-        self.heads = build_heads(channels, min(height, width), backbone.strides)
+        self.heads = build_heads(channels, min(height, width), backbone.strides, network.c_dim)
         self.network = nn.ModuleList([network, self.heads])
         self.weight = weight
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the logistic loss and the heads' hinge loss."""
         real, fake = self.show(real), self.show(fake)
-        pairs = list(zip(self.verdicts(real), self.verdicts(fake), strict=True))
+        pairs = list(zip(self.verdicts(real, c), self.verdicts(fake, c), strict=True))
         hinge = sum(F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in pairs)
         return self.logistic_loss(real, fake, c) + self.weight / len(pairs) * hinge
 
     def generator_loss(self, fake: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the non-saturating loss, the heads' verdicts, and what leaves [-1, 1]."""
         shown = self.show(fake)
-        verdicts = self.verdicts(shown)
+        verdicts = self.verdicts(shown, c)
         heads = -sum(logits.mean() for logits in verdicts) * (self.weight / len(verdicts))
         outside = F.relu(fake.abs() - 1).square().mean()
         return self.nonsaturating_loss(shown, c) + heads + outside
 
-    def verdicts(self, shown: Tensor) -> list[Tensor]:
+    def verdicts(self, shown: Tensor, c: Tensor | None = None) -> list[Tensor]:
         """Return the heads' logits [N, 1, h, w], float32, of pictures as they are shown."""
         maps = self.projection(shown)
-        return [head(x).float() for head, x in zip(self.heads, maps, strict=True)]
+        return [head(x, c).float() for head, x in zip(self.heads, maps, strict=True)]
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         """Give the heads, which have no equalised learning rate, a fifth of `lr`."""

@@ -105,6 +105,26 @@ def test_losses_are_those_of_both_parts():
         torch.testing.assert_close(float(critic.generator_loss(fake)), want)
 
 
+def test_heads_judge_a_picture_by_its_condition():
+    torch.manual_seed(0)
+    config = DiscriminatorConfig(img_resolution=16, channels=CHANNELS, c_dim=3)
+    critic = ProjectedCritic(Discriminator(config), Lite0(), r1_gamma=1.0)
+    critic.network.eval()
+    img = torch.rand(4, 3, 16, 16) * 2 - 1
+    c = torch.eye(3)[[0, 1, 2, 0]]
+    with torch.no_grad():
+        plain, under = critic.verdicts(img), critic.verdicts(img, c)
+        maps = critic.projection(img)
+        for head, x, a, b in zip(critic.heads, maps, plain, under, strict=True):
+            votes = head.condition(head.layers[:-1](x))  # [4,3,h,w]
+            want = torch.stack([votes[i, k] for i, k in enumerate((0, 1, 2, 0))])
+            torch.testing.assert_close(b - a, want[:, None], rtol=1e-4, atol=1e-5)
+            assert (a != b).any()
+        loss, other = (critic.generator_loss(img, d) for d in (c, c.roll(1, dims=1)))
+    assert loss != other
+    assert build_critic().heads[0].condition is None
+
+
 def test_pictures_beyond_the_range_are_pulled_back():
     critic = build_critic(weight=0.0)
     critic.discriminator = torch.nn.Module()
