@@ -22,6 +22,7 @@ from stylegan.lite0 import Lite0
 from stylegan.seeding import stream
 
 SIDES = (128, 256)  # the feature network sees pictures whose shorter side lies between these
+CONDITION_GAIN = 4.0  # of what a head says of the condition, beside its own logit
 
 
 class FeatureMixing(nn.Module):
@@ -81,7 +82,8 @@ class Head(nn.Module):
     """One mixed map [N, C, H, W] -> logits [N, 1, h, w], halved in size `halvings` times.
 
     A condition c [N, c_dim] adds what the place says for each of its parts, as in projection
-    discriminators (Miyato & Koyama 2018).
+    discriminators (Miyato & Koyama 2018). That is multiplied by `CONDITION_GAIN`: spectral norm
+    bounds the slope of each map by 1, too flat for a detail of the picture to count.
     """
 
     def __init__(self, channels: int, halvings: int, c_dim: int = 0, width: int = 64) -> None:
@@ -101,7 +103,8 @@ class Head(nn.Module):
         logits = self.layers[-1](x)
         if self.condition is None or c is None:
             return logits
-        return logits + (self.condition(x) * c[:, :, None, None]).sum(dim=1, keepdim=True)
+        votes = (self.condition(x) * c[:, :, None, None]).sum(dim=1, keepdim=True)
+        return logits + CONDITION_GAIN * votes
 
 
 class Projection(nn.Module):
@@ -151,12 +154,14 @@ class ProjectedCritic(Critic):
         r1_gamma: float,
         interval: int = 16,
         augmentation: Augmentation | None = None,
+        c_dim: int | None = None,  # of the heads' conditions; None: the network's
     ) -> None:
         super().__init__(network, r1_gamma=r1_gamma, interval=interval, augmentation=augmentation)
         self.projection = Projection(backbone)
         height, width = network.config.img_size
         channels = self.projection.mixing.channels
-        self.heads = build_heads(channels, min(height, width), backbone.strides, network.c_dim)
+        c_dim = network.c_dim if c_dim is None else c_dim
+        self.heads = build_heads(channels, min(height, width), backbone.strides, c_dim)
         self.network = nn.ModuleList([network, self.heads])
         self.weight = weight
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylegan import parallel
 from stylegan.captured import Recorder
@@ -17,6 +17,7 @@ from stylegan.errors import CheckpointError, ConfigError, DivergenceError
 from stylegan.objective import path_lengths
 from stylegan.precision import autocast, resolve_precision
 from stylegan.seeding import rand, sample_z, stream
+from stylegan.steering import Steering
 from stylegan.stylegan2 import Generator
 
 
@@ -49,6 +50,9 @@ class PriorTrainer:
 
     Under `torch.distributed` every process holds a trainer of the same arguments, and `batch` is
     that of all of them together: the losses are those of one process, up to rounding.
+
+    Under `steering` the conditions of the pictures reach the critic and move w, while the
+    generator itself has none.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class PriorTrainer:
         images: ImageSource,
         *,
         average: Generator | None = None,  # where the averaged generator starts
+        steering: Steering | None = None,
         batch: int = 32,
         lr: float = 0.0025,  # of both networks (mapping x 0.01 by its own multiplier)
         betas: tuple[float, float] = (0.0, 0.99),
@@ -75,14 +80,20 @@ class PriorTrainer:
         self.D = critic.network
         self.device = next(generator.parameters()).device
         self.G_ema = copy.deepcopy(average or generator).to(self.device)
-        self.G_ema.eval().requires_grad_(False)
+        self.steering, self.steering_ema = steering, copy.deepcopy(steering)
+        self.trained, self.averaged = (
+            nn.ModuleList(net for net in nets if net is not None)
+            for nets in ((generator, steering), (self.G_ema, self.steering_ema))
+        )
+        self.averaged.eval().requires_grad_(False)
         self.batch, self.mixing, self.seed = batch, mixing, seed
         self.ema_kimg, self.ema_rampup = ema_kimg, ema_rampup
         self.path_weight, self.path_interval = path_weight, path_interval
         self.path_shrink = path_shrink
         self.dtype = resolve_precision(precision, self.device)
         lazy = path_interval / (path_interval + 1) if path_weight else 1.0
-        self.opt_G = _adam([{"params": generator.parameters(), "lr": lr}], betas, lazy)
+        groups = [{"params": net.parameters(), "lr": lr} for net in self.trained]
+        self.opt_G = _adam(groups, betas, lazy)
         self.opt_D = _adam(critic.parameter_groups(lr), betas, 1.0)
         self.step_count = 0
         self.path_mean = torch.zeros([], device=self.device)
@@ -132,10 +143,18 @@ class PriorTrainer:
 
     def check(self) -> None:
         """Raise DivergenceError if a weight is not finite; call it before a state is kept."""
-        for net in (self.G, self.D, self.G_ema):
+        for net in (*self.trained, self.D, *self.averaged):
             for name, weight in net.named_parameters():
                 if not torch.isfinite(weight).all():
                     raise self._diverged(f"the weight {name}")
+
+    @torch.no_grad()
+    def draw(self, z: Tensor, c: Tensor) -> Tensor:
+        """Draw the average's pictures [N, 3, H, W] of `z` [N, z_dim] under `c` [N, c_dim]."""
+        ws = self.G_ema.mapping(z, c)
+        if self.steering_ema is not None:
+            ws = ws + self.steering_ema(c)[:, None]
+        return self.G_ema.synthesis(ws).img
 
     def state(self) -> dict[str, Any]:
         """Return everything a resumed training needs: tensors and plain values only.
@@ -144,8 +163,10 @@ class PriorTrainer:
         """
         config = getattr(self.critic.discriminator, "config", None)
         sizes = {} if config is None else {"D_config": config.to_dict()}
+        steering = {name: getattr(self, name).state_dict() for name in self._steering_names()}
         return {
             **sizes,
+            **steering,
             "G_config": self.G.config.to_dict(),
             "step": self.step_count,
             "batch": self.batch,
@@ -167,7 +188,7 @@ class PriorTrainer:
                 "resume with the batch it had"
             )
         try:
-            for name in ("G", "G_ema", "critic"):
+            for name in ("G", "G_ema", "critic", *self._steering_names()):
                 getattr(self, name).load_state_dict(state[name])
             for name in ("opt_G", "opt_D"):
                 _load_adam(getattr(self, name), state[name])
@@ -177,6 +198,10 @@ class PriorTrainer:
         self.step_count = state["step"]
         self.path_mean.copy_(state["path_mean"])
         self.gen.set_state(state["latents"].cpu())
+
+    def _steering_names(self) -> tuple[str, ...]:
+        """Return the parts of the state that a training without steering does not have."""
+        return () if self.steering is None else ("steering", "steering_ema")
 
     def _local_batch(self) -> int:
         """Return this process's share of the batch, whole groups of `minibatch_stddev`."""
@@ -202,7 +227,8 @@ class PriorTrainer:
         places = [divmod(first + i, total) for i in range(rank, self.batch, world)]
         indices = torch.stack([epoch_order(self.seed, epoch, total)[i] for epoch, i in places])
         pixels = self.images.batch(indices).to(self.device)
-        c = self.images.labels(indices).to(self.device) if self.G.c_dim else None
+        judged = self.G.c_dim > 0 or self.steering is not None
+        c = self.images.labels(indices).to(self.device) if judged else None
         return pixels.float() / 127.5 - 1, c
 
     def _fake(self, c: Tensor | None) -> Tensor:
@@ -214,7 +240,10 @@ class PriorTrainer:
     def _mixed_styles(self, num: int, c: Tensor | None) -> Tensor:
         """Map z to ws, crossing over to a second w at a random layer in a share of the rows."""
         z = sample_z(2 * num, self.G.z_dim, self.draws)
-        w = self.G.mapping.map(z, None if c is None else c.repeat(2, 1))
+        c = None if c is None else c.repeat(2, 1)
+        w = self.G.mapping.map(z, c)
+        if self.steering is not None:
+            w = w + self.steering(c)
         mean = w.detach().float().mean(dim=0, keepdim=True)
         parallel.average([mean])
         self.G.mapping.update_average(mean)
@@ -244,7 +273,7 @@ class PriorTrainer:
         with autocast(self.device, self.dtype):
             loss = self.critic.generator_loss(fake, c)
         torch.autograd.backward(loss)
-        parallel.average_gradients(self.G.parameters())
+        parallel.average_gradients(self.trained.parameters())
         self.opt_G.step()
         return loss.detach()
 
@@ -260,7 +289,7 @@ class PriorTrainer:
         self.path_mean.lerp_(now, 0.01)
         loss = (lengths - self.path_mean).square().mean()
         torch.autograd.backward(loss * self.path_weight * self.path_interval)
-        parallel.average_gradients(self.G.parameters())
+        parallel.average_gradients(self.trained.parameters())
         self.opt_G.step()
         return loss.detach()
 
@@ -271,8 +300,9 @@ class PriorTrainer:
         if self.ema_rampup is not None:
             kimg = min(kimg, self.images_seen / 1000 * self.ema_rampup)
         beta = 0.5 ** (self.batch / max(kimg * 1000, 1e-8))
-        torch._foreach_lerp_(list(self.G_ema.parameters()), list(self.G.parameters()), 1 - beta)
-        torch._foreach_copy_(list(self.G_ema.buffers()), list(self.G.buffers()))
+        averaged, trained = self.averaged, self.trained
+        torch._foreach_lerp_(list(averaged.parameters()), list(trained.parameters()), 1 - beta)
+        torch._foreach_copy_(list(averaged.buffers()), list(trained.buffers()))
 
 
 def _adam(

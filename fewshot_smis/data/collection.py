@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewshot_smis.data.attributes import as_conditions, read_attributes
 from fewshot_smis.data.files import write_error
 from fewshot_smis.data.images import (
     UInt8,
@@ -90,13 +91,32 @@ class PictureSource(ABC):
 class ImageCollection(PictureSource):
     """The pictures of a folder (or of its `images/`), cropped to the centre and resized.
 
-    Raises DataError for a folder that is missing or holds no pictures, and for a file that is no
-    picture when it is first read.
+    Args:
+        folder: The folder.
+        size: (H, W) in pixels, or the side of a square.
+        flips: See PictureSource.
+        attributes: What to condition on, of the folder's attributes.json; see `as_conditions`.
+
+    Raises:
+        DataError: The folder is missing or holds no pictures, or not their attributes; when it is
+            first read: a file is no picture.
+        ConfigError: An attribute holds of no picture or of all.
     """
 
-    def __init__(self, folder: Path, size: int | tuple[int, int], *, flips: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: int | tuple[int, int],
+        *,
+        flips: bool = False,
+        attributes: Sequence[str] = (),
+    ) -> None:
         self.files = list_images(folder)
-        super().__init__(len(self.files), size, flips=flips)
+        conditions = None
+        if attributes:
+            known = read_attributes(Path(folder), self.files)
+            conditions = as_conditions(known, attributes, str(folder))
+        super().__init__(len(self.files), size, conditions=conditions, flips=flips)
 
     def read(self, index: int) -> Tensor:
         """Read file `index`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fewshot_smis.data.archive import INDEX, LabelledPictures
+from fewshot_smis.data.attributes import as_conditions
 from fewshot_smis.data.collection import ImageCollection, PictureSource, fit_picture
 from fewshot_smis.data.images import as_size
 from stylegan.errors import ConfigError
@@ -27,6 +28,7 @@ class RenderedFaces(PictureSource):
             needs a main guard. The pictures do not depend on it.
         flips: See PictureSource.
         cache: Folder of a file that keeps the pictures; None keeps them in memory.
+        attributes: What to condition on; see `as_conditions`.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class RenderedFaces(PictureSource):
         workers: int = 1,
         flips: bool = False,
         cache: Path | None = None,
+        attributes: Sequence[str] = (),
     ) -> None:
         if count < 1 or workers < 1:
             raise ConfigError(f"count={count}, workers={workers}: both must be 1 or more")
@@ -45,7 +48,13 @@ class RenderedFaces(PictureSource):
         self.seed, self.workers = seed, workers
         self._pool: ProcessPoolExecutor | None = None
         name = f"faces-seed{seed}-count{count}-{size[0]}x{size[1]}.npy"
-        super().__init__(count, size, flips=flips, cache=None if cache is None else cache / name)
+        super().__init__(
+            count,
+            size,
+            conditions=face_conditions(seed, count, attributes) if attributes else None,
+            flips=flips,
+            cache=None if cache is None else cache / name,
+        )
 
     def read(self, index: int) -> Tensor:
         """Render face `index`."""
@@ -68,12 +77,21 @@ def render(index: int, *, seed: int, size: tuple[int, int]) -> Tensor:
     return fit_picture(render_face(seed, index, max(size)).img, size)
 
 
+def face_conditions(seed: int, count: int, names: Sequence[str]) -> Tensor:
+    """Return which of `names` hold of each face [count, K], from what it would be drawn from."""
+    from fewshot_smis.faces import face_attributes
+
+    known = [face_attributes(seed, index) for index in range(count)]
+    return as_conditions(known, names, f"{FACES}seed={seed},count={count}")
+
+
 def open_source(
     what: Path | str,
     size: int | tuple[int, int],
     *,
     flips: bool = False,
     labels: bool = True,
+    attributes: Sequence[str] = (),
 ) -> PictureSource:
     """Open pictures to train on.
 
@@ -83,20 +101,30 @@ def open_source(
         size: (H, W) in pixels, or the side of a square.
         flips: Whether mirrored pictures are added.
         labels: Whether labels are used where there are some.
+        attributes: What the pictures are conditioned on instead of labels; see `as_conditions`.
 
     Raises:
-        DataError: The pictures are missing, or their labels are.
-        ConfigError: The faces are not described as above.
+        DataError: The pictures are missing, or their labels or attributes are.
+        ConfigError: The faces are not described as above, or an attribute holds of no picture or
+            of all.
     """
     if str(what).startswith(FACES):
-        return open_faces(str(what), size, flips=flips)
+        return open_faces(str(what), size, flips=flips, attributes=attributes)
     path = Path(what)
+    if attributes:
+        return ImageCollection(path, size, flips=flips, attributes=attributes)
     if path.suffix.lower() == ".zip" or (path / INDEX).is_file():
         return LabelledPictures(path, size, labels=labels, flips=flips)
     return ImageCollection(path, size, flips=flips)
 
 
-def open_faces(spec: str, size: int | tuple[int, int], *, flips: bool = False) -> RenderedFaces:
+def open_faces(
+    spec: str,
+    size: int | tuple[int, int],
+    *,
+    flips: bool = False,
+    attributes: Sequence[str] = (),
+) -> RenderedFaces:
     """Open the faces that "faces:seed=0,count=20000,workers=1,cache=FOLDER" describes."""
     fields = dict(part.partition("=")[::2] for part in spec.removeprefix(FACES).split(",") if part)
     unknown = fields.keys() - {"seed", "count", "workers", "cache"}
@@ -110,4 +138,6 @@ def open_faces(spec: str, size: int | tuple[int, int], *, flips: bool = False) -
     except ValueError as error:
         raise ConfigError(f"{spec}: seed, count and workers are whole numbers") from error
     cache = Path(fields["cache"]) if fields.get("cache") else None
-    return RenderedFaces(seed, count, size, workers=workers, flips=flips, cache=cache)
+    return RenderedFaces(
+        seed, count, size, workers=workers, flips=flips, cache=cache, attributes=attributes
+    )

@@ -1,6 +1,7 @@
 """Synthetic faces: portraits of random heads with exact label maps and landmarks.
 
     render_face(seed, index)          one portrait
+    face_attributes(seed, index)      what is known of it, without rendering
     FaceDataset(seed, count, size)    portraits by number, rendered when asked for
     render_folder(out, count)         an image folder on disk, rendered by several processes
 
@@ -14,7 +15,15 @@ kernels, which `compiled` turns into machine code.
 
 from fewshot_smis.faces.dataset import FaceDataset, render_folder
 from fewshot_smis.faces.labels import FaceClass
-from fewshot_smis.faces.portrait import Portrait, render_face
+from fewshot_smis.faces.portrait import Portrait, face_attributes, render_face
 from fewshot_smis.faces.traits import Pose
 
-__all__ = ["FaceClass", "FaceDataset", "Portrait", "Pose", "render_face", "render_folder"]
+__all__ = [
+    "FaceClass",
+    "FaceDataset",
+    "Portrait",
+    "Pose",
+    "face_attributes",
+    "render_face",
+    "render_folder",
+]

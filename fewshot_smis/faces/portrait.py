@@ -32,7 +32,7 @@ from fewshot_smis.faces.raster import Canvas, box_blur, draw_triangles, majority
 from fewshot_smis.faces.scene import Scene
 from fewshot_smis.faces.skin import face_lines, skin_relief
 from fewshot_smis.faces.surface import visible_surface
-from fewshot_smis.faces.traits import Pose, sample_traits
+from fewshot_smis.faces.traits import Pose, Traits, sample_traits
 from stylegan.errors import ConfigError
 
 _GRAIN = 0.006
@@ -123,6 +123,29 @@ def _develop(img: Array, rng: np.random.RandomState, factor: int) -> Array:
     return (np.clip(shown, 0, 1) * 255).astype(np.uint8)
 
 
+def _meet(
+    seed: int, index: int, pose: Pose | None = None
+) -> tuple[np.random.RandomState, Identity, Traits]:
+    """Draw who portrait `index` of `seed` shows; the stream goes on with how it is drawn."""
+    if min(seed, index) < 0 or seed + index > _MAX_SEED:
+        raise ConfigError(
+            f"seed {seed} and index {index}: use numbers from 0 whose sum is at most {_MAX_SEED}"
+        )
+    rng = np.random.RandomState(seed + index)
+    identity = sample_identity(rng)
+    return rng, identity, sample_traits(rng, identity, pose)
+
+
+def face_attributes(seed: int, index: int) -> dict[str, float | str | bool]:
+    """Return the attributes of the portrait that `render_face` would render.
+
+    Raises:
+        ConfigError: a number out of range.
+    """
+    _, identity, traits = _meet(seed, index)
+    return describe(identity, traits)
+
+
 def render_face(
     seed: int,
     index: int,
@@ -149,18 +172,12 @@ def render_face(
         ConfigError: a number out of range.
         BackendError: numba is not installed.
     """
-    if min(seed, index) < 0 or seed + index > _MAX_SEED:
-        raise ConfigError(
-            f"seed {seed} and index {index}: use numbers from 0 whose sum is at most {_MAX_SEED}"
-        )
     if size < 8 or supersample < 1:
         raise ConfigError(
             f"size {size}, supersample {supersample}: use a size of 8 or more pixels "
             "and a supersample of 1 or more"
         )
-    rng = np.random.RandomState(seed + index)
-    identity = sample_identity(rng)
-    traits = sample_traits(rng, identity, pose)
+    rng, identity, traits = _meet(seed, index, pose)
     verts = identity.verts
     normals = vertex_normals(verts, load_geometry().body)
     camera = frame_portrait(verts, traits.view, size * supersample, jitter=jitter)

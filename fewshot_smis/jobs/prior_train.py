@@ -15,13 +15,9 @@ from fewshot_smis.jobs.base import pick_device, progress
 from fewshot_smis.jobs.curves import Curves
 from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.jobs.prior_networks import build_networks, read_given
+from fewshot_smis.jobs.prior_steer import attribute_names, build_steering, finish, write_generator
 from fewshot_smis.runs import Run
-from stylegan import (
-    Discriminator,
-    DiscriminatorConfig,
-    GeneratorConfig,
-    save_generator,
-)
+from stylegan import Discriminator, DiscriminatorConfig, GeneratorConfig
 from stylegan.augment import AdaptiveStrength, Augment
 from stylegan.critic import Augmentation, Critic
 from stylegan.errors import ConfigError, DataError
@@ -88,6 +84,13 @@ class TrainPriorJob(Job):
         "it, which learns from far fewer pictures.",
         choices=("plain", "projected"),
     )
+    steer: str = opt(
+        "",
+        "Attributes of the pictures that the generator is to draw, as glasses,headwear=cap; from "
+        "attributes.json in their folder, or of rendered faces. The heads of --critic projected "
+        "see them and directions of w stand for them; in the end the mapping network is fitted so "
+        "that z decides them, in the pictures' shares. Snapshots on the way lack that.",
+    )
     transfer: Path | None = opt(
         None, "Network file, or run of prior train, to start from; it may be of another size."
     )
@@ -104,6 +107,8 @@ class TrainPriorJob(Job):
         """Check the fields, and that widths and resolution fit each other."""
         super().__post_init__()
         self.augmentation()
+        if attribute_names(self.steer) and self.critic != "projected":
+            raise ConfigError("--steer shows attributes to heads; add --critic projected")
         if self.transfer is None:
             generator = self.generator_config(None)
             self.discriminator_config(generator, None)
@@ -203,8 +208,10 @@ def build_augmentation(job: TrainPriorJob, device: torch.device) -> Augmentation
     return Augmentation(augment, stream(job.seed, "prior/augment", device), strength)
 
 
-def build_critic(job: TrainPriorJob, network: Discriminator, device: torch.device) -> Critic:
-    """Build the critic about a discriminator."""
+def build_critic(
+    job: TrainPriorJob, network: Discriminator, c_dim: int, device: torch.device
+) -> Critic:
+    """Build the critic about a discriminator; its heads see conditions of width `c_dim`."""
     augmentation = build_augmentation(job, device)
     if job.critic == "plain":
         return Critic(network.to(device), r1_gamma=job.r1_gamma, augmentation=augmentation)
@@ -212,7 +219,11 @@ def build_critic(job: TrainPriorJob, network: Discriminator, device: torch.devic
     with torch.random.fork_rng():
         torch.manual_seed(job.seed)
         critic = ProjectedCritic(
-            network, backbone, r1_gamma=job.r1_gamma, augmentation=augmentation
+            network,
+            backbone,
+            r1_gamma=job.r1_gamma,
+            augmentation=augmentation,
+            c_dim=c_dim,
         )
     critic.network.to(device)
     critic.projection.to(device)
@@ -222,30 +233,42 @@ def build_critic(job: TrainPriorJob, network: Discriminator, device: torch.devic
 def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
     """Build networks, critic and data source of the job.
 
-    Labels condition the networks, unless those transferred have none.
+    Labels condition the networks, unless those transferred have none. Attributes to steer by
+    reach the critic's heads alone.
     """
     resumed = job.resume is not None and Run(job.resume).latest_checkpoint() is not None
     start = job.resume if resumed else job.transfer  # whose file may be gone by then
     given = None if start is None else read_given(start)
     config = job.generator_config(None if given is None else given.G_ema.config)
-    labels = given is None or config.c_dim > 0
-    flips = job.augmentation().flips
-    images = open_source(job.data, config.img_size, flips=flips, labels=labels)
-    if given is not None and images.c_dim != config.c_dim:
-        raise DataError(
-            f"{job.data}: has labels of width {images.c_dim}, but {given.name} draws under "
-            f"conditions of width {config.c_dim}; give a dataset.json with such labels"
+    if job.steer and config.c_dim > 0:
+        raise ConfigError(
+            f"--steer: {start} draws under conditions of its own; `prior convert --label CLASS` "
+            "keeps one class of it, without a condition"
         )
-    config = dataclasses.replace(config, c_dim=images.c_dim)
+    images = open_source(
+        job.data,
+        config.img_size,
+        flips=job.augmentation().flips,
+        labels=given is None or config.c_dim > 0,
+        attributes=attribute_names(job.steer),
+    )
+    c_dim = 0 if job.steer else images.c_dim
+    if given is not None and c_dim != config.c_dim:
+        raise DataError(
+            f"{job.data}: has labels of width {c_dim}, but {given.name} draws under conditions of "
+            f"width {config.c_dim}; give a dataset.json with such labels"
+        )
+    config = dataclasses.replace(config, c_dim=c_dim)
     critic = job.discriminator_config(
         config, None if given is None or given.D is None else given.D.config
     )
     nets = build_networks(config, critic, given, seed=job.seed)
     return PriorTrainer(
         nets.G.to(device),
-        build_critic(job, nets.D, device),
+        build_critic(job, nets.D, images.c_dim, device),
         images,
         average=nets.G_ema,
+        steering=build_steering(nets.G, images, job.seed).to(device) if job.steer else None,
         batch=job.batch,
         lr=job.lr,
         ema_kimg=job.batch * 10 / 32,  # the half-life grows with the batch
@@ -301,6 +324,8 @@ def record(
             snapshot(trainer, run, curves)
     snapshot(trainer, run, curves)
     curves.close()
+    if trainer.steering_ema is not None:
+        finish(trainer, trainer.steering_ema, run)
 
 
 def snapshot(trainer: PriorTrainer, run: Run, curves: Curves) -> None:
@@ -311,8 +336,7 @@ def snapshot(trainer: PriorTrainer, run: Run, curves: Curves) -> None:
     """
     trainer.check()
     run.checkpoint(trainer.step_count, trainer.state())
-    notes = {"kimg": f"{trainer.images_seen / 1000:.1f}"}
-    save_generator(trainer.G_ema, run.path / "generator.safetensors", notes=notes)
+    write_generator(trainer, trainer.G_ema, run)
     sheet = sample_sheet(trainer)
     name = f"kimg-{trainer.images_seen / 1000:07.1f}.png"
     (run.path / "samples").mkdir(exist_ok=True)
@@ -326,5 +350,5 @@ def sample_sheet(trainer: PriorTrainer, rows: int = 4, columns: int = 8) -> UInt
     num = rows * columns
     z = sample_z(num, trainer.G.z_dim, stream(trainer.seed, "prior/sheet")).to(trainer.device)
     c = trainer.images.labels(torch.arange(num) % len(trainer.images)).to(trainer.device)
-    images = list(to_uint8(trainer.G_ema(z, c if trainer.G.c_dim else None)))
+    images = list(to_uint8(trainer.draw(z, c)))
     return sheets.grid([images[i : i + columns] for i in range(0, num, columns)])

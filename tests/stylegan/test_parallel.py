@@ -34,18 +34,20 @@ def test_rows_of_a_process_are_whole_groups_of_the_batch_statistic() -> None:
 
 
 @pytest.mark.slow  # two processes import torch
-def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attributes", [0, 3])
+def test_two_processes_give_the_losses_of_one(attributes: int, tmp_path: Path) -> None:
     steps, batch = 5, 8
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = ["-m", "tests.stylegan.in_processes", tmp_path / "out.json", batch, steps]
+    script = ["-m", "tests.stylegan.in_processes", tmp_path / "out.json"]
+    script += [batch, steps, attributes]
     subprocess.run([*torchrun, *map(str, script)], check=True, timeout=120, cwd=ROOT)
     both = json.loads((tmp_path / "out.json").read_text())
 
-    one = make_trainer(batch=batch, precision="float32")
+    one = make_trainer(batch=batch, precision="float32", attributes=attributes)
     for step in range(steps):
         alone = one.step().losses
         assert both["losses"][step].keys() == alone.keys()
         for name, value in alone.items():
             torch.testing.assert_close(both["losses"][step][name], value, rtol=1e-4, atol=1e-5)
-    weights = torch.cat([p.flatten() for p in one.G_ema.parameters()])
+    weights = torch.cat([p.flatten() for p in one.averaged.parameters()])
     torch.testing.assert_close(torch.tensor(both["weights"]), weights, rtol=1e-3, atol=1e-4)

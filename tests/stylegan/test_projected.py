@@ -7,7 +7,13 @@ import torch.nn.functional as F
 from stylegan.discriminator import Discriminator, DiscriminatorConfig
 from stylegan.lite0 import Lite0
 from stylegan.objective import discriminator_loss, generator_loss
-from stylegan.projected import FeatureMixing, GroupNorm2d, ProjectedCritic, Projection
+from stylegan.projected import (
+    CONDITION_GAIN,
+    FeatureMixing,
+    GroupNorm2d,
+    ProjectedCritic,
+    Projection,
+)
 from stylegan.stylegan2 import Generator, GeneratorConfig
 from stylegan.training import PriorTrainer
 
@@ -118,11 +124,24 @@ def test_heads_judge_a_picture_by_its_condition():
         for head, x, a, b in zip(critic.heads, maps, plain, under, strict=True):
             votes = head.condition(head.layers[:-1](x))  # [4,3,h,w]
             want = torch.stack([votes[i, k] for i, k in enumerate((0, 1, 2, 0))])
-            torch.testing.assert_close(b - a, want[:, None], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(b - a, CONDITION_GAIN * want[:, None], rtol=1e-4, atol=1e-5)
             assert (a != b).any()
         loss, other = (critic.generator_loss(img, d) for d in (c, c.roll(1, dims=1)))
     assert loss != other
     assert build_critic().heads[0].condition is None
+
+
+def test_heads_may_have_conditions_that_the_discriminator_has_not():
+    critic = build_critic(c_dim=2)
+    critic.network.eval()
+    img = torch.rand(4, 3, 16, 16) * 2 - 1
+    none, both = torch.zeros(4, 2), torch.ones(4, 2)
+    with torch.no_grad():
+        assert torch.equal(critic.judge(img, none), critic.judge(img, both))
+        assert critic.generator_loss(img, none) != critic.generator_loss(img, both)
+        assert critic.discriminator_loss(img, -img, none) != critic.discriminator_loss(
+            img, -img, both
+        )
 
 
 def test_pictures_beyond_the_range_are_pulled_back():

@@ -14,7 +14,8 @@ from stylegan.critic import Augmentation, Critic
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError
 from stylegan.objective import path_lengths, r1_penalty
 from stylegan.precision import cpu_has_bfloat16, resolve_precision
-from stylegan.seeding import stream
+from stylegan.seeding import sample_z, stream
+from stylegan.steering import Steering
 from stylegan.training import PriorTrainer, epoch_order, train_prior
 
 CHANNELS = {4: 8, 8: 8, 16: 8}
@@ -53,7 +54,11 @@ def make_augmentation(target: float = -1.0, kimg: float = 0.04) -> Augmentation:
 
 
 def make_trainer(
-    augmentation: Augmentation | None = None, c_dim: int = 0, device: str = "cpu", **kwargs: Any
+    augmentation: Augmentation | None = None,
+    c_dim: int = 0,
+    device: str = "cpu",
+    attributes: int = 0,
+    **kwargs: Any,
 ) -> PriorTrainer:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -65,13 +70,18 @@ def make_trainer(
         network = Discriminator(critic)
     judge = Critic(network.to(device), r1_gamma=1.0, interval=2, augmentation=augmentation)
     options = {"batch": 4, "path_weight": 2.0, "path_interval": 2, "ema_kimg": 0.02, **kwargs}
-    return PriorTrainer(generator.to(device), judge, Pictures(c_dim), **options)
+    if attributes:
+        steering = Steering(generator.mapping, attributes, stream(0, "steering"))
+        options["steering"] = steering.to(device)
+    return PriorTrainer(generator.to(device), judge, Pictures(c_dim or attributes), **options)
 
 
-@pytest.mark.parametrize("augmented", [False, True])
-def test_stopped_and_resumed_training_gives_the_same_losses_and_weights(augmented: bool) -> None:
+@pytest.mark.parametrize(("augmented", "attributes"), [(False, 0), (True, 0), (False, 2)])
+def test_stopped_and_resumed_training_gives_the_same_losses_and_weights(
+    augmented: bool, attributes: int
+) -> None:
     def make() -> PriorTrainer:
-        return make_trainer(make_augmentation() if augmented else None)
+        return make_trainer(make_augmentation() if augmented else None, attributes=attributes)
 
     whole = make()
     losses = [report.losses for report in train_prior(whole, kimg=0.028)]
@@ -84,8 +94,8 @@ def test_stopped_and_resumed_training_gives_the_same_losses_and_weights(augmente
     second.load_state(state)
     after = [second.step().losses for _ in range(4)]
     assert before + after == losses
-    for name, value in whole.G_ema.state_dict().items():
-        assert torch.equal(value, second.G_ema.state_dict()[name]), name
+    for name, value in whole.averaged.state_dict().items():
+        assert torch.equal(value, second.averaged.state_dict()[name]), name
 
 
 def test_losses_are_those_of_record() -> None:
@@ -135,6 +145,54 @@ def test_conditions_of_the_pictures_reach_both_networks() -> None:
         fakes = [trainer.G(torch.ones(1, 8), row[None]) for row in torch.eye(3)]
     assert (right != wrong).all()
     assert not torch.equal(fakes[0], fakes[1])
+
+
+def test_steering_moves_w_and_learns_with_the_generator() -> None:
+    trainer = make_trainer(attributes=3, ema_rampup=None)
+    assert trainer.steering is not None
+    assert trainer.steering_ema is not None
+    begun = trainer.steering.directions.detach().clone()
+    rates = [group["lr"] for group in trainer.opt_G.param_groups]
+    assert rates == pytest.approx([0.0025 * 2 / 3] * 2)
+    for _ in range(3):
+        trainer.step()
+    moved, lagged = (
+        (net.directions - begun).norm(dim=1) for net in (trainer.steering, trainer.steering_ema)
+    )
+    assert (lagged > 0).all()
+    assert (lagged < moved).all()
+    assert trainer.G.c_dim == 0
+
+    z, c = sample_z(2, 8, stream(0, "z")), torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+    d = trainer.steering_ema.directions
+    w = trainer.G_ema.mapping.map(z, None) + torch.stack([d[1], d[0] + d[2]])
+    ws = w[:, None].expand(-1, trainer.G.num_ws, -1)
+    torch.testing.assert_close(trainer.draw(z, c), trainer.G_ema.synthesis(ws).img)
+
+
+def test_both_styles_of_a_mixed_picture_are_steered_alike() -> None:
+    trainer = make_trainer(attributes=2, mixing=1.0)
+    assert trainer.steering is not None
+    c = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+    found = []
+    with torch.no_grad():
+        for scale in (1.0, 0.0):
+            trainer.steering.directions *= scale
+            trainer.gen.manual_seed(0)
+            found.append(trainer._mixed_styles(4, c))
+            if scale:
+                want = trainer.steering(c)
+                average = trainer.G.mapping.w_avg.clone()
+    torch.testing.assert_close(found[0] - found[1], want[:, None].expand_as(found[0]))
+    assert not torch.equal(trainer.G.mapping.w_avg, average)
+
+
+def test_only_a_steered_training_keeps_directions() -> None:
+    plain, steered = make_trainer(), make_trainer(attributes=2)
+    assert steered.state().keys() - plain.state().keys() == {"steering", "steering_ema"}
+    for mine, other in ((plain, steered), (steered, plain)):
+        with pytest.raises(CheckpointError, match="another network"):
+            mine.load_state(other.state())
 
 
 def test_path_length_has_the_passes_and_rates_of_the_paper() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import fewshot_smis.faces
 from fewshot_smis.data import Classes
-from fewshot_smis.faces import FaceClass, Pose, render_face
+from fewshot_smis.faces import FaceClass, Pose, face_attributes, render_face
 from fewshot_smis.faces.accessories import inside_polygon
 from fewshot_smis.faces.grooming import BEARDS, HAIR_STYLES
 from fewshot_smis.faces.labels import tidy_hair
@@ -27,6 +27,7 @@ def test_portrait_has_picture_map_landmarks_and_attributes(portrait):
     assert portrait.attributes["hair"] in HAIR_STYLES
     assert portrait.attributes["facial_hair"] in BEARDS
     assert all(isinstance(value, float | str | bool) for value in portrait.attributes.values())
+    assert face_attributes(3, 0) == portrait.attributes
 
 
 def test_portrait_depends_on_the_sum_of_seed_and_index(portrait):
