@@ -138,6 +138,11 @@ def convert(
             f"{src}: a {family} generator has no rosinality form; convert it to safetensors instead"
         )
     snapshot = _snapshot(found, str(src))
+    if to != "safetensors" and getattr(snapshot.G_ema.config, "steered", False):
+        raise CheckpointError(
+            f"{src}: z decides attributes of this generator, which other formats cannot say; "
+            "convert it to safetensors instead"
+        )
     if label is not None:
         snapshot = _one_class(snapshot, label)
     if to == "safetensors":

@@ -2,14 +2,13 @@
 
 A generator may go on for long without drawing what a tenth of its pictures have, such as glasses.
 It draws them once its critic's heads (`projected`) are told which attributes each picture has,
-and the generator adds to w a learned direction for each: `Steering`. It stays an ordinary
-unconditional StyleGAN2 meanwhile. In the end `fit_mapping` teaches its mapping network to add the
-directions by itself: z decides the attributes, in the shares and combinations of the pictures.
+and the generator adds to w a learned direction for each: `Steering`. In the end they become part
+of its mapping (`settle`): z decides the attributes, in the shares and combinations of the pictures.
 """
 
-import copy
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from stylegan.prior import Prior
 from stylegan.seeding import randn, sample_z
 
 _SAMPLES = 10_000  # latents whose w give its deviation and its mean
-_RATE = 0.15  # of Adam, high as parameters are stored divided by a learning rate multiplier of 0.01
 _QUADRATURE = 48  # nodes
 _BISECTIONS = 40
 
@@ -51,6 +49,29 @@ def _deviation(mapping: MappingNetwork, gen: torch.Generator) -> Tensor:
     """Return the standard deviation of w [w_dim]."""
     z = sample_z(_SAMPLES, mapping.z_dim, gen).to(mapping.w_avg.device)
     return mapping.map(z, None).std(dim=0)
+
+
+class SteeredMapping(MappingNetwork):
+    """A mapping that adds to w the direction of each attribute that z decides on.
+
+    The sizes are those of `MappingNetwork`; see `Copula` for how z decides.
+    """
+
+    axes: Tensor
+    thresholds: Tensor
+
+    def __init__(self, z_dim: int, *sizes: int, num_layers: int, steered: int) -> None:
+        super().__init__(z_dim, *sizes, num_layers=num_layers)
+        self.register_buffer("axes", torch.zeros(z_dim, steered))
+        self.register_buffer("thresholds", torch.zeros(steered))
+        self.directions = nn.Parameter(torch.zeros(steered, self.w_dim))
+
+    def map(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+        """Return w [N, w_dim] of each row, before averaging, truncation and repetition."""
+        w = super().map(z, c)
+        if z is None:
+            return w
+        return w + Copula(self.axes, self.thresholds)(z).to(w) @ self.directions
 
 
 class Copula(NamedTuple):
@@ -144,54 +165,35 @@ def share_beyond(h: Tensor, k: Tensor, correlation: Tensor) -> Tensor:
     return torch.special.ndtr(-h[..., 0]) * torch.special.ndtr(-k[..., 0]) + added
 
 
-def fit_mapping(
-    prior: Network,
-    directions: Tensor,
-    labels: Tensor,
-    *,
-    gen: torch.Generator,
-    steps: int = 20_000,
-    batch: int = 512,
-    on_report: Callable[[float], object] | None = None,
-) -> Network:
-    """Return a copy of `prior` whose z decides the attributes that `directions` steer to.
-
-    Its mapping gives what the old one does plus the directions of the attributes that a copula
-    of `labels` sees in z; its average is the mean of that.
+@torch.no_grad()
+def settle(prior: Network, directions: Tensor, labels: Tensor, *, gen: torch.Generator) -> Network:
+    """Return `prior` with the directions in its mapping, where z decides which are added.
 
     Args:
-        prior: An unconditional generator.
+        prior: An unconditional StyleGAN2.
         directions: [c_dim, w_dim], of `Steering`.
         labels: [N, c_dim], 0 or 1: the attributes of the pictures.
-        gen: Draws axes and latents.
-        steps: Steps of Adam.
-        batch: Latents a step.
-        on_report: Called after each step with the mean squared error in deviations of w.
+        gen: Turns the axes, and draws the latents whose mean w becomes the average.
 
     Raises:
-        ConfigError: As `check_labels` does.
-        ShapeError: The generator is conditional.
+        ConfigError: As `check_labels` does, or z decides attributes of `prior` already.
     """
-    given, directions = prior.mapping, directions.detach()
+    check_unsteered(prior)
     axes, thresholds = fit_copula(labels, prior.z_dim, gen)
-    conditions = Copula(axes.to(directions), thresholds.to(directions))
-    deviation = _deviation(given, gen)
-    fitted = copy.deepcopy(prior)
-    mapping = fitted.mapping.requires_grad_(True)
-    optimizer = torch.optim.Adam(mapping.parameters(), lr=_RATE, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
-    for _ in range(steps):
-        z = sample_z(batch, prior.z_dim, gen).to(directions)
-        with torch.no_grad():
-            w = given.map(z, None) + conditions(z) @ directions
-        loss = ((mapping.map(z, None) - w) / deviation).square().mean()
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
-        if on_report is not None:
-            on_report(loss.item())
-    mapping.requires_grad_(False)
+    build: Callable[[Any], Network] = type(prior)
+    config: Any = prior.config
+    out = build(dataclasses.replace(config, steered=len(directions))).to(directions.device)
+    mine = {"axes": axes, "thresholds": thresholds, "directions": directions}
+    mine = {f"mapping.{name}": value.to(directions) for name, value in mine.items()}
+    out.load_state_dict(prior.state_dict() | mine)
     z = sample_z(_SAMPLES, prior.z_dim, gen).to(directions)
-    mapping.w_avg.copy_(mapping.map(z, None).mean(dim=0))
-    return fitted
+    out.mapping.w_avg.copy_(out.mapping.map(z, None).mean(dim=0))
+    return out.eval().requires_grad_(False)
+
+
+def check_unsteered(prior: Prior) -> None:
+    """Refuse a generator that is steered already; raises ConfigError."""
+    if getattr(prior.config, "steered", 0):
+        raise ConfigError(
+            "z decides attributes of this generator already; train it on without --steer"
+        )

@@ -23,6 +23,7 @@ from stylegan.layers import (
 from stylegan.ops import modulated_conv2d, setup_filter, upsample2d
 from stylegan.prior import Prior, PriorConfig, Rendering, Synthesis
 from stylegan.seeding import Source, randn
+from stylegan.steering import SteeredMapping
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 
@@ -39,6 +40,7 @@ class GeneratorConfig(PriorConfig):
     architecture: str = "skip"  # "skip", "resnet" or "orig"
     conv_clamp: float | None = None  # bound on activations, for half precision
     resample_filter: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
+    steered: int = 0  # attributes that z decides, each a direction of w: see `steering`
 
     def __post_init__(self) -> None:
         """Fill in the default widths and check the rest."""
@@ -287,11 +289,11 @@ class Generator(Prior):
 
     def __init__(self, config: GeneratorConfig) -> None:
         synthesis = SynthesisNetwork(config)
-        mapping = MappingNetwork(
-            config.z_dim,
-            config.c_dim,
-            config.w_dim,
-            config.num_ws,
-            num_layers=config.mapping_layers,
+        sizes = (config.z_dim, config.c_dim, config.w_dim, config.num_ws)
+        layers = config.mapping_layers
+        mapping = (
+            SteeredMapping(*sizes, num_layers=layers, steered=config.steered)
+            if config.steered
+            else MappingNetwork(*sizes, num_layers=layers)
         )
         super().__init__(config, synthesis=synthesis, mapping=mapping)

@@ -3,15 +3,12 @@
 import torch
 
 from fewshot_smis.data.collection import PictureSource
-from fewshot_smis.jobs.base import counter
 from fewshot_smis.runs import Run
 from stylegan import Generator, save_generator
 from stylegan.errors import ConfigError
 from stylegan.seeding import stream
-from stylegan.steering import Steering, check_labels, fit_mapping
+from stylegan.steering import Steering, check_labels, check_unsteered, settle
 from stylegan.training import PriorTrainer
-
-FIT_STEPS = 20_000
 
 
 def attribute_names(text: str) -> list[str]:
@@ -26,32 +23,19 @@ def build_steering(generator: Generator, images: PictureSource, seed: int) -> St
     """Return a direction for each attribute of the pictures.
 
     Raises:
-        ConfigError: There are more attributes than z has dimensions.
+        ConfigError: There are more attributes than z has dimensions, or z decides some already.
     """
+    check_unsteered(generator)
     check_labels(images.conditions, generator.z_dim)
     return Steering(generator.mapping, images.c_dim, stream(seed, "prior/steering"))
 
 
 def finish(trainer: PriorTrainer, steering: Steering, run: Run) -> None:
-    """Write the average with a mapping under which z decides the attributes."""
+    """Write the average with a mapping in which z decides the attributes."""
     labels = trainer.images.labels(torch.arange(len(trainer.images)))
-    errors = []
-    with counter(FIT_STEPS, "fit mapping") as tick:
-
-        def note(error: float) -> None:
-            errors.append(error)
-            tick()
-
-        fitted = fit_mapping(
-            trainer.G_ema,
-            steering.directions,
-            labels,
-            gen=stream(trainer.seed, "prior/fit-mapping"),
-            steps=FIT_STEPS,
-            on_report=note,
-        )
-    run.log(f"z decides the attributes; w is off by {errors[-1] ** 0.5:.3f} of its deviation")
-    write_generator(trainer, fitted, run)
+    gen = stream(trainer.seed, "prior/settle")
+    settled = settle(trainer.G_ema, steering.directions, labels, gen=gen)
+    write_generator(trainer, settled, run)
 
 
 def write_generator(trainer: PriorTrainer, generator: Generator, run: Run) -> None:

