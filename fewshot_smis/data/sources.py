@@ -78,7 +78,11 @@ def render(index: int, *, seed: int, size: tuple[int, int]) -> Tensor:
 
 
 def face_conditions(seed: int, count: int, names: Sequence[str]) -> Tensor:
-    """Return which of `names` hold of each face [count, K], from what it would be drawn from."""
+    """Return which of `names` hold of each face [count, K], from what it would be drawn from.
+
+    Raises:
+        ConfigError: A name holds of no face or of all.
+    """
     from fewshot_smis.faces import face_attributes
 
     known = [face_attributes(seed, index) for index in range(count)]

@@ -234,7 +234,7 @@ def build_trainer(job: TrainPriorJob, device: torch.device) -> PriorTrainer:
     """Build networks, critic and data source of the job.
 
     Labels condition the networks, unless those transferred have none. Attributes to steer by
-    reach the critic's heads alone.
+    reach the critic's heads and move w; the networks have no condition then.
     """
     resumed = job.resume is not None and Run(job.resume).latest_checkpoint() is not None
     start = job.resume if resumed else job.transfer  # whose file may be gone by then
