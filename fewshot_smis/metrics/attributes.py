@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot_smis.data.attributes import INDEX
 from fewshot_smis.data.files import read_json
 from fewshot_smis.metrics.features import Lite0Space
 from stylegan.errors import DataError, ShapeError
 
-FILE = "attributes.json"
 GRID = 4  # cells a side to which the map at stride 16 is averaged
 MIN_MINORITY = 0.01
 MAX_STEPS = 200
@@ -48,10 +48,10 @@ def read_attributes(folder: Path, names: Sequence[str]) -> Attributes:
     Raises:
         DataError: The file is missing, a picture is not in it, or no attribute is left.
     """
-    path = folder / FILE
+    path = folder / INDEX
     if not path.is_file():
         raise DataError(
-            f"{folder}: holds no {FILE}, from which attributes are learned; `fewshot-smis faces "
+            f"{folder}: holds no {INDEX}, from which attributes are learned; `fewshot-smis faces "
             "render` writes one, or leave out ls"
         )
     table = read_json(path)
