@@ -22,6 +22,11 @@ def read_attributes(folder: Path, files: Sequence[Path]) -> list[Attributes]:
     Raises:
         DataError: The file is missing or of another form, or a picture is not in it.
     """
+    if not (folder / INDEX).is_file():
+        raise DataError(
+            f"{folder}: holds no {INDEX}, which says what is known of its pictures as "
+            '{"name": {"glasses": true}}; `faces render` writes one'
+        )
     table = read_json(folder / INDEX)
     if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
         raise DataError(f"{folder / INDEX}: not of the form {{name: {{attribute: value}}}}")

@@ -109,13 +109,18 @@ def open_source(
 
     Raises:
         DataError: The pictures are missing, or their labels or attributes are.
-        ConfigError: The faces are not described as above, or an attribute holds of no picture or
-            of all.
+        ConfigError: The faces are not described as above, or attributes are asked of a .zip, or
+            one holds of no picture or of all.
     """
     if str(what).startswith(FACES):
         return open_faces(str(what), size, flips=flips, attributes=attributes)
     path = Path(what)
     if attributes:
+        if path.is_file():
+            raise ConfigError(
+                f"{path}: attributes stand in the attributes.json of a folder of pictures; unpack "
+                "it and add one"
+            )
         return ImageCollection(path, size, flips=flips, attributes=attributes)
     if path.suffix.lower() == ".zip" or (path / INDEX).is_file():
         return LabelledPictures(path, size, labels=labels, flips=flips)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot_smis.data import sheets
+from fewshot_smis.data.attributes import read_attributes
 from fewshot_smis.data.collection import ImageCollection
 from fewshot_smis.data.images import UInt8, to_uint8, write_image
 from fewshot_smis.jobs.base import demo_prior, open_prior, pick_device, progress
@@ -17,9 +18,9 @@ from fewshot_smis.jobs.options import Job, opt
 from fewshot_smis.metrics.attributes import (
     AttributeHeads,
     accuracy,
+    as_binary,
     attribute_features,
     fit_heads,
-    read_attributes,
 )
 from fewshot_smis.metrics.distribution import frechet_distance, kernel_distance
 from fewshot_smis.metrics.features import SPACES, Lite0Space, load_space
@@ -277,7 +278,7 @@ def learn_attributes(bench: Bench, space: Lite0Space) -> tuple[list[str], Attrib
     files = bench.images.files
     folder = files[0].parent
     folder = folder.parent if folder.name == "images" else folder
-    names, values = read_attributes(folder, [path.stem for path in files])
+    names, values = as_binary(read_attributes(folder, files), str(folder))
     features = torch.cat([attribute_features(img, space) for img in bench.pictures(count)])
     values = values.to(features.device)
     held = torch.arange(count, device=features.device) % HELD_OUT == 0

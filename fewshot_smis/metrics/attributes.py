@@ -1,15 +1,13 @@
-"""Yes-or-no attributes of pictures: read from exact labels, learned by linear heads on lite0."""
+"""Yes-or-no attributes of pictures: exact ones, learned by linear heads on lite0."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot_smis.data.attributes import INDEX
-from fewshot_smis.data.files import read_json
+from fewshot_smis.data.attributes import Attributes
 from fewshot_smis.metrics.features import Lite0Space
 from stylegan.errors import DataError, ShapeError
 
@@ -18,7 +16,7 @@ MIN_MINORITY = 0.01
 MAX_STEPS = 200
 
 
-class Attributes(NamedTuple):
+class BinaryAttributes(NamedTuple):
     """What is true of which picture."""
 
     names: tuple[str, ...]
@@ -38,34 +36,28 @@ class AttributeHeads(NamedTuple):
         return (features - self.mean) / self.scale @ self.weight + self.bias
 
 
-def read_attributes(folder: Path, names: Sequence[str]) -> Attributes:
-    """Read attributes.json of a rendered folder for the pictures called `names`.
+def as_binary(pictures: Sequence[Attributes], where: str) -> BinaryAttributes:
+    """Return what of the attributes of pictures is a matter of yes or no.
 
-    The file holds {picture: {attribute: value}}. Truth values stay as they are, numbers are true
-    above their median over the pictures, text is left out; so is an attribute whose rarer value
-    has under 1 % of the pictures, or only one of them.
+    Truth values stay as they are, numbers are true above their median over the pictures, text is
+    left out; so is an attribute whose rarer value has under 1 % of the pictures, or only one of
+    them.
+
+    Args:
+        pictures: The attributes of each; see `read_attributes`.
+        where: The pictures' place, for errors.
 
     Raises:
-        DataError: The file is missing, a picture is not in it, or no attribute is left.
+        DataError: No attribute is left.
     """
-    path = folder / INDEX
-    if not path.is_file():
-        raise DataError(
-            f"{folder}: holds no {INDEX}, from which attributes are learned; `fewshot-smis faces "
-            "render` writes one, or leave out ls"
-        )
-    table = read_json(path)
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise DataError(f"{path}: says nothing of {missing[0]}; render the folder again")
-    rows = [table[name] for name in names]
-    found = {key: column for key in rows[0] if (column := _column(rows, key)) is not None}
+    columns = {key: _column(pictures, key) for key in pictures[0]}
+    found = {key: column for key, column in columns.items() if column is not None}
     if not found:
-        raise DataError(f"{path}: no attribute that varies; give more pictures, or leave out ls")
-    return Attributes(tuple(found), torch.stack(list(found.values()), dim=1))
+        raise DataError(f"{where}: no attribute that varies; give more pictures, or leave out ls")
+    return BinaryAttributes(tuple(found), torch.stack(list(found.values()), dim=1))
 
 
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> Tensor | None:
+def _column(rows: Sequence[Attributes], key: str) -> Tensor | None:
     """Return the attribute `key` of each row, [N] bool, or None where it says too little."""
     values = [row.get(key) for row in rows]
     if not all(isinstance(value, bool | int | float) for value in values):

@@ -116,4 +116,4 @@ def test_a_conditional_generator_cannot_be_steered(faces: Path, tmp_path: Path) 
 def test_folders_without_attributes_say_which_file_is_missing(faces: Path, tmp_path: Path) -> None:
     shutil.copytree(faces / "images", tmp_path / "bare")
     text = train(tmp_path / "bare", tmp_path / "x", *SIZES, *STEERED, code=1)
-    assert "attributes.json: no such file" in " ".join(text.split())
+    assert "holds no attributes.json" in " ".join(text.split())

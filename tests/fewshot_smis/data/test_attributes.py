@@ -64,8 +64,14 @@ def test_files_without_the_attributes_of_a_picture_are_refused(folder: Path) -> 
     with pytest.raises(DataError, match="not of the form"):
         open_source(folder, 4, attributes=("hat",))
     (folder / "attributes.json").unlink()
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=r"holds no attributes\.json"):
         open_source(folder, 4, attributes=("hat",))
+
+
+def test_an_archive_has_no_attributes(tmp_path: Path) -> None:
+    (tmp_path / "faces.zip").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"attributes\.json of a folder of pictures; unpack"):
+        open_source(tmp_path / "faces.zip", 4, attributes=("hat",))
 
 
 def test_rendered_faces_are_conditioned_without_rendering() -> None:

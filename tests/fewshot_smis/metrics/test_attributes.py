@@ -1,17 +1,15 @@
 """Attributes are read as they are meant, and heads learn what features hold."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-from fewshot_smis.data.files import write_json
+from fewshot_smis.data.attributes import Attributes
 from fewshot_smis.metrics.attributes import (
     accuracy,
+    as_binary,
     attribute_features,
     fit_heads,
-    read_attributes,
 )
 from fewshot_smis.metrics.features import Lite0Space
 from stylegan.errors import DataError, ShapeError
@@ -19,9 +17,9 @@ from stylegan.lite0 import load_lite0
 from stylegan.seeding import stream
 
 
-def test_truth_values_stay_numbers_are_halved_and_text_is_left_out(tmp_path: Path):
-    table = {
-        f"{i:02d}": {
+def test_truth_values_stay_numbers_are_halved_and_text_is_left_out():
+    rows: list[Attributes] = [
+        {
             "smiling": i < 6,
             "age": i / 10,
             "hat": float(i in (2, 3)),
@@ -30,23 +28,17 @@ def test_truth_values_stay_numbers_are_halved_and_text_is_left_out(tmp_path: Pat
             "constant": 1.0,
         }
         for i in range(8)
-    }
-    write_json(tmp_path / "attributes.json", table)
-    names, values = read_attributes(tmp_path, [f"{i:02d}" for i in range(8)])
+    ]
+    names, values = as_binary(rows, "here")
     assert names == ("smiling", "age", "hat")
     assert values[:, 0].tolist() == [True] * 6 + [False] * 2
     assert values[:, 1].tolist() == [False] * 4 + [True] * 4
     assert values[:, 2].nonzero().flatten().tolist() == [2, 3]
 
 
-def test_folders_without_attributes_say_what_to_do(tmp_path: Path):
-    with pytest.raises(DataError, match="faces render"):
-        read_attributes(tmp_path, ["0"])
-    write_json(tmp_path / "attributes.json", {"0": {"a": 1}, "1": {"a": 1}})
-    with pytest.raises(DataError, match="says nothing of 2"):
-        read_attributes(tmp_path, ["0", "2"])
-    with pytest.raises(DataError, match="no attribute that varies"):
-        read_attributes(tmp_path, ["0", "1"])
+def test_pictures_that_do_not_differ_teach_nothing():
+    with pytest.raises(DataError, match="here: no attribute that varies; give more pictures"):
+        as_binary([{"a": 1.0}, {"a": 1.0}], "here")
 
 
 def test_heads_reach_the_minimum_of_the_logistic_loss():
