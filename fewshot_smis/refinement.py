@@ -5,7 +5,8 @@ directions in which samples of the prior differ most change the layout plausibly
 coordinates is optimised against what the drawn classes look like. A dense map says more than that
 handful can follow. For it every layer moves for itself along all directions, each in units of what
 is common along it, so that plausible changes come first, and a pull towards the mean w keeps the
-codes where the prior draws well.
+codes where the prior draws well. Of a steered prior (`stylegan.steering`) both leave out its
+attributes, which are yes or no: or else half a pair of glasses would count as plausible.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ from fewshot_smis.synthesis import parse_layers, style_layers
 from stylegan import Prior
 from stylegan.errors import ConfigError, ShapeError
 from stylegan.seeding import sample_z
+from stylegan.steering import attribute_shift, without_attributes
 
 W_SAMPLES = 1024  # w whose principal components are taken
 
@@ -76,7 +78,7 @@ class Axes(NamedTuple):
 
 @torch.no_grad()
 def principal_axes(prior: Prior, num: int | None, gen: torch.Generator) -> Axes:
-    """Return the directions in which `W_SAMPLES` sampled w differ most.
+    """Return the directions in which `W_SAMPLES` sampled w, without attributes, differ most.
 
     As many as `num`, or w_dim where that is None or more.
 
@@ -86,7 +88,7 @@ def principal_axes(prior: Prior, num: int | None, gen: torch.Generator) -> Axes:
     if num is not None and num < 1:
         raise ConfigError(f"{num} principal components; at least 1 is needed")
     z = sample_z(W_SAMPLES, prior.z_dim, gen).to(prior.mapping.w_avg.device)
-    w = prior.mapping(z)[:, 0]  # [1024,D]
+    w = without_attributes(prior.mapping, z)  # [1024,D]
     mean = w.mean(dim=0)
     _, lengths, axes = torch.linalg.svd(w - mean, full_matrices=False)
     return Axes(mean, axes[:num].contiguous(), lengths[:num] / len(w) ** 0.5)
@@ -175,11 +177,12 @@ def refinement_steps(
     moved = torch.zeros(prior.num_ws, 1, device=ws.device)
     moved[list(chosen)] = 1
     axes = principal_axes(prior, freedom.components, gen)
+    attributes = attribute_shift(prior.mapping, ws[:, list(chosen)].mean(dim=1), axes.mean)
     drawn = drawn_on_grid(
         [label.to(ws.device) for label in labels], labeler, label_grid(labeler, prior)
     )
     for part in torch.split(torch.arange(len(ws), device=ws.device), batch):
-        search = _Search(ws[part], moved, axes, freedom)
+        search = _Search(ws[part], attributes[part], moved, axes, freedom)
         target = Drawn(drawn.label[part], drawn.known[part])
         first: Tensor | None = None
         for step in range(1, steps + 1):
@@ -201,7 +204,10 @@ def label_grid(labeler: Labeler, prior: Prior) -> tuple[int, int]:
 class _Search:
     """Coordinates of a batch of codes, their optimiser, and the best so far."""
 
-    def __init__(self, ws: Tensor, moved: Tensor, axes: Axes, freedom: Freedom) -> None:
+    def __init__(
+        self, ws: Tensor, attributes: Tensor, moved: Tensor, axes: Axes, freedom: Freedom
+    ) -> None:
+        self.attributes = attributes[:, None]  # [N,1,D]
         self.start, self.moved, self.each_layer = ws.detach(), moved, freedom.each_layer
         self.pull, self.axes = freedom.pull, axes
         scale = axes.deviations[:, None] if self.each_layer else 1.0
@@ -222,7 +228,8 @@ class _Search:
             loss = loss + class_mismatches(labeler, feats, drawn)
         if self.pull:
             moved = ws[:, self.moved[:, 0] > 0]
-            loss = loss + self.pull * self.axes.coordinates(moved).square().mean(dim=(1, 2))
+            away = self.axes.coordinates(moved - self.attributes)
+            loss = loss + self.pull * away.square().mean(dim=(1, 2))
         value = loss.detach()
         better = value < self.best_loss
         self.best_loss = torch.where(better, value, self.best_loss)

@@ -166,6 +166,31 @@ def share_beyond(h: Tensor, k: Tensor, correlation: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def without_attributes(mapping: MappingNetwork, z: Tensor) -> Tensor:
+    """Return w [N, w_dim] of latents `z`, of a steered mapping as if they had no attribute."""
+    if isinstance(mapping, SteeredMapping):
+        return MappingNetwork.map(mapping, z, None)
+    return mapping(z)[:, 0]
+
+
+@torch.no_grad()
+def attribute_shift(mapping: MappingNetwork, w: Tensor, mean: Tensor) -> Tensor:
+    """Return what the attributes that each w has add to it, [N, w_dim]; 0 if z decides none.
+
+    It has those along whose directions it has come further than half the way, in least squares.
+
+    Args:
+        mapping: The prior's.
+        w: [N, w_dim].
+        mean: [w_dim], of w without attributes; see `without_attributes`.
+    """
+    if not isinstance(mapping, SteeredMapping):
+        return torch.zeros_like(w)
+    way = (w - mean) @ torch.linalg.pinv(mapping.directions)  # [N, attributes]
+    return (way > 0.5).to(w) @ mapping.directions
+
+
+@torch.no_grad()
 def settle(prior: Network, directions: Tensor, labels: Tensor, *, gen: torch.Generator) -> Network:
     """Return `prior` with the directions in its mapping, where z decides which are added.
 

@@ -28,6 +28,7 @@ from fewshot_smis.refinement import ALL, FEW, freedom_of, layout_layers, princip
 from stylegan import save_generator
 from stylegan.errors import ConfigError, LabelError, ShapeError
 from stylegan.seeding import sample_z, stream
+from stylegan.steering import settle
 from tests.fewshot_smis.tiny import (
     tiny_codes,
     tiny_encoder,
@@ -192,6 +193,24 @@ def test_the_pull_counts_how_many_deviations_the_moved_layers_are_from_the_mean(
         torch.testing.assert_close(fit + pull * length, found.after, rtol=1e-4, atol=1e-4)
         lengths.append(float(length.mean()))
     assert lengths[1] < 0.9 * lengths[0]
+
+
+def test_codes_of_a_steered_prior_keep_their_attributes(prior):
+    """Along their direction nothing but the jump is common, and the pull is to where it leads."""
+    directions = 20 * torch.nn.functional.normalize(torch.ones(1, prior.w_dim), dim=1)
+    worn = torch.tensor([[1.0], [0.0], [0.0]])
+    steered = settle(prior, directions, worn, gen=stream(0, "settle"))
+    axes = principal_axes(steered, None, stream(0, "refine"))
+    torch.testing.assert_close(axes, principal_axes(prior, None, stream(0, "refine")))
+    labeler, labels = linear_labeler(prior), tiny_labels(3, 3, (20, 24)).flip(2)
+    drawn = drawn_on_grid(labels, labeler, (16, 16))
+    ws = tiny_codes(prior, 3, seed=2) + worn[:, None] * directions
+    found, _, after = refine(labels, ws, labeler, steered, gen=stream(0, "refine"))
+    feats = features(prior, labeler, found)
+    fit = mean_mismatch(labeler, feats, drawn) + class_mismatches(labeler, feats, drawn)
+    away = (found - worn[:, None] * directions)[:, :4] - axes.mean
+    length = (away @ axes.directions.T / axes.deviations).square().mean(dim=(1, 2))
+    torch.testing.assert_close(fit + ALL.pull * length, after, rtol=1e-4, atol=1e-4)
 
 
 def test_maps_are_refined_each_for_itself_and_may_differ_in_size(prior):

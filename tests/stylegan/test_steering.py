@@ -10,10 +10,12 @@ from stylegan.errors import CheckpointError, ConfigError
 from stylegan.seeding import randn, sample_z, stream
 from stylegan.steering import (
     Steering,
+    attribute_shift,
     fit_copula,
     settle,
     share_beyond,
     tetrachoric,
+    without_attributes,
 )
 
 
@@ -152,3 +154,17 @@ def test_a_settled_generator_is_not_steered_again_nor_put_into_formats_that_cann
     for to in ("rosinality", "nvidia-state"):
         with pytest.raises(CheckpointError, match="which other formats cannot say"):
             convert(tmp_path / "g.safetensors", tmp_path / "g.pt", to=to)
+
+
+def test_what_attributes_add_is_told_from_w():
+    prior = make_prior()
+    directions = Steering(prior.mapping, 3, stream(3, "directions")).directions.detach()
+    steered = settle(prior, directions, make_labels(0.3), gen=stream(4, "settle"))
+    z = sample_z(200, 8, stream(5, "z"))
+    plain = prior.mapping(z)[:, 0]
+    torch.testing.assert_close(without_attributes(steered.mapping, z), plain)
+    torch.testing.assert_close(without_attributes(prior.mapping, z), plain)
+    w, mean = steered.mapping(z)[:, 0], plain.mean(dim=0)
+    found = attribute_shift(steered.mapping, w, mean)
+    assert (found - (w - plain)).abs().amax(dim=1).lt(1e-4).float().mean() > 0.95
+    assert not attribute_shift(prior.mapping, w, mean).any()
