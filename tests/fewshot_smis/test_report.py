@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -18,6 +19,7 @@ from fewshot_smis.jobs.report import cells as report_cells
 from fewshot_smis.jobs.report import figures, plan, systems
 from fewshot_smis.jobs.report.budget import Clock, steps_within, timed
 from fewshot_smis.jobs.report.plan import Cell, ReportJob, inversion, waves
+from fewshot_smis.jobs.report.study import shots_first
 from fewshot_smis.jobs.report.tables import (
     class_table,
     closed_gap,
@@ -196,6 +198,19 @@ def test_a_report_is_carried_out_once(small: Path) -> None:
     assert "3 of 3" in call(*arguments, "--systems", "pix2pix", "--docs", some)
     assert "the codes of the shots" in page
     assert "the codes of the shots" not in (some / "results.md").read_text()
+
+
+def test_pictures_that_show_most_classes_are_labelled() -> None:
+    label = torch.zeros(9, 10, 10, dtype=torch.uint8)
+    shown = ([1], [2, 3], [1, 2], [], [4], [5], [1, 5], [5], [1, 2, 3, 4, 5])
+    for i, ids in enumerate(shown):
+        for k in ids:
+            label[i, k] = k
+    order = shots_first(label, 2, pool=4).tolist()
+    assert order == [1, 2, 6, 4, 0, 3, 5, 7, 8]  # the ninth belongs to no whole pool
+    label[0, 9, 9] = 6  # a single pixel of a hundred is enough here
+    assert shots_first(label, 1, pool=4).tolist()[:2] == [0, 6]
+    assert shots_first(label[:3], 2, pool=4).tolist() == [0, 1, 2]
 
 
 def test_too_little_time_is_said(small: Path) -> None:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fewshot_smis.faces import render_folder
 from fewshot_smis.jobs.report.cells import carry_out_cell
 from fewshot_smis.jobs.report.figures import write_figures
-from fewshot_smis.jobs.report.plan import Cell, ReportJob, waves
+from fewshot_smis.jobs.report.plan import SHOTS, Cell, ReportJob, waves
 from fewshot_smis.jobs.report.study import pack_folder
 from fewshot_smis.jobs.report.tables import read_cells, select, write_tables
 from fewshot_smis.runs import Run
@@ -57,14 +57,14 @@ def done(job: ReportJob, cell: Cell) -> bool:
 def prepare(job: ReportJob) -> None:
     """Render the pictures, unless they are there, and pack them for quick reading."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    for name, count in (("renders", job.pictures), ("held", job.held)):
+    for name, count, shots in (("renders", job.pictures, max(SHOTS)), ("held", job.held, 0)):
         folder = job.folder / name
         if not folder.exists():
             seed = stream_seed(job.seed, f"report/{name}") % 2**31
             with tqdm(total=count, desc=f"render {name}") as bar:
                 render_folder(folder, count, seed=seed, workers=job.workers, on_progress=bar.update)
         if not (job.folder / f"{name}.safetensors").is_file():
-            pack_folder(folder, job.folder / f"{name}.safetensors", count)
+            pack_folder(folder, job.folder / f"{name}.safetensors", count, shots=shots)
 
 
 def carry_out_all(

@@ -28,6 +28,8 @@ from stylegan.lite0 import load_lite0
 
 SETS = ("renders", "held")  # the systems learn from the first, and are judged on the second
 KINDS = {"dense": Classes.CELEBAMASK, "sparse": landmark_classes()}
+POOL = 40  # pictures of which a repeat's shots are chosen
+VISIBLE = 5e-4  # share of the pixels from which a class counts as shown
 SHOWN = 4  # held-out maps whose pictures are kept for the figures
 
 Painter = Callable[[Tensor, int], Tensor]
@@ -41,8 +43,38 @@ class Drawings(NamedTuple):
     shown: Tensor  # [SHOWN,S,3,H,W] uint8
 
 
-def pack_folder(folder: Path, out: Path, count: int) -> None:
-    """Write the first `count` pictures of a rendered folder and their maps to a file of tensors."""
+def shots_first(label: Tensor, shots: int, pool: int = POOL) -> Tensor:
+    """Return an order [N] of pictures in which those that are labelled come first.
+
+    One labels pictures that show what one wants to draw. Of each `pool` pictures, as many as
+    `shots` are taken: first one that shows most classes, then each time one that adds most to
+    those before; of equals the one that shows more, then the first.
+
+    Args:
+        label: [N,H,W], ids.
+        shots: Pictures of a repeat.
+        pool: Pictures of which they are taken.
+    """
+    ids = torch.unique(label)
+    shown = torch.stack([(label == k).float().mean(dim=(1, 2)) >= VISIBLE for k in ids], dim=1)
+    chosen: list[int] = []
+    for start in range(0, len(label) - pool + 1, pool):
+        known = torch.zeros(len(ids), dtype=torch.bool)
+        rows = list(range(start, start + pool))
+        for _ in range(shots):
+            best = max(rows, key=lambda i: (int((shown[i] & ~known).sum()), int(shown[i].sum())))
+            rows.remove(best)
+            known |= shown[best]
+            chosen.append(best)
+    rest = sorted(set(range(len(label))) - set(chosen))
+    return torch.tensor(chosen + rest)
+
+
+def pack_folder(folder: Path, out: Path, count: int, *, shots: int = 0) -> None:
+    """Write the first `count` pictures of a rendered folder and their maps to a file of tensors.
+
+    With `shots`, those that are labelled come first: see `shots_first`.
+    """
     exact = read_json(folder / "landmarks.json")
     img, dense, sparse = [], [], []
     for path in list_images(folder)[:count]:
@@ -52,6 +84,9 @@ def pack_folder(folder: Path, out: Path, count: int) -> None:
         sparse.append(marks.astype(np.uint8))
     stacks = {"img": img, "dense": dense, "sparse": sparse}
     tensors = {k: torch.from_numpy(np.stack(parts)).contiguous() for k, parts in stacks.items()}
+    if shots:
+        order = shots_first(tensors["dense"], shots)
+        tensors = {k: stack[order].contiguous() for k, stack in tensors.items()}
     write_bytes(out, save(tensors))
 
 

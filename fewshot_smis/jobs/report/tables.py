@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from fewshot_smis.data import Classes
 from fewshot_smis.data.files import read_json, write_bytes, write_json
 from fewshot_smis.jobs.report.plan import BASELINES, FEW_SHOT, SHOTS, Cell, ReportJob
+from fewshot_smis.jobs.report.study import POOL
 
 TITLES = {
     "paper": "prototypes, the paper's training",
@@ -213,7 +214,8 @@ def about(job: ReportJob, inversions: list[Record], trained: list[Record]) -> li
     where = "of a processor core" if devices == {"cpu"} else f"on {' and '.join(sorted(devices))}"
     return [
         f"Written by `make report` ({form}). Rendered faces of 128 px with exact maps of the 19 "
-        f"classes of CelebAMask-HQ; each repeat has other shots, the same for every system. "
+        "classes of CelebAMask-HQ; each repeat has other shots, the same for every system: of "
+        f"{POOL} pictures those that show most classes between them. "
         f"{job.held} held-out maps are drawn in one style each, and the judge (a segmenter that "
         "trains no few-shot system; docs/model-card.md says how good it is) looks for the exact "
         "classes in the pictures; the Frechet distance is taken to the held-out pictures in the "
