@@ -167,7 +167,7 @@ def share_beyond(h: Tensor, k: Tensor, correlation: Tensor) -> Tensor:
 
 @torch.no_grad()
 def without_attributes(mapping: MappingNetwork, z: Tensor) -> Tensor:
-    """Return w [N, w_dim] of latents `z`, of a steered mapping as if they had no attribute."""
+    """Return w [N, w_dim] of latents `z` [N, z_dim], if steered as if they had no attribute."""
     if isinstance(mapping, SteeredMapping):
         return MappingNetwork.map(mapping, z, None)
     return mapping(z)[:, 0]

@@ -25,7 +25,8 @@ def read_attributes(folder: Path, files: Sequence[Path]) -> list[Attributes]:
     if not (folder / INDEX).is_file():
         raise DataError(
             f"{folder}: holds no {INDEX}, which says what is known of its pictures as "
-            '{"name": {"glasses": true}}; `faces render` writes one'
+            '{"name": {"glasses": true}}; add one, as `faces render` writes it, or leave out what '
+            "asks for it (--steer, or ls of --metrics)"
         )
     table = read_json(folder / INDEX)
     if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):

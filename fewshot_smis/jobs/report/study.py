@@ -52,8 +52,8 @@ def shots_first(label: Tensor, shots: int, pool: int = POOL) -> Tensor:
 
     Args:
         label: [N,H,W], ids.
-        shots: Pictures of a repeat.
-        pool: Pictures of which they are taken.
+        shots: Pictures of a repeat, at most `pool`.
+        pool: Pictures of which they are taken; those after the last whole pool stay last.
     """
     ids = torch.unique(label)
     shown = torch.stack([(label == k).float().mean(dim=(1, 2)) >= VISIBLE for k in ids], dim=1)
