@@ -44,6 +44,12 @@ class Family(NamedTuple):
     recipe: Recipe
     perceptual: bool = False  # whether it may take a perceptual distance
 
+    @property
+    def perceptual_weight(self) -> float:
+        """Weight of a perceptual distance in the paper's recipe; 0 where it has none."""
+        weight: float = getattr(self.config, "perceptual_weight", 0.0)
+        return weight
+
 
 PIX2PIX = Recipe(2e-4, 2e-4, (0.5, 0.999), 0.5, None)
 FAMILIES = {

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,31 @@ def call(*args: Any, code: int = 0) -> str:
     if result.exit_code != code:
         raise AssertionError(f"exit {result.exit_code}\n{result.output}") from result.exception
     return result.output
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "weight"),
+    [
+        ("spade", "", 10),
+        ("pix2pixhd", "", 10),
+        ("oasis", "", None),
+        ("oasis", "perceptual_weight=3", 3),
+        ("pix2pix", "", None),
+    ],
+)
+def test_baselines_have_the_perceptual_loss_of_their_papers(
+    method: str,
+    options: str,
+    weight: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(systems, "load_perceptual", lambda name: (name, torch.dist))
+    study = SimpleNamespace(size=(SIDE, SIDE), device="cpu")
+    cell = Cell(method, shots=1, options=options)
+    task: Any = SimpleNamespace(job=ReportJob(width=2), cell=cell, study=study, seed=0)
+    built: Any = systems.new_baseline(task, 3)
+    given = getattr(built, "perceptual", None)
+    assert (given and built.config.perceptual_weight) == weight
 
 
 def test_a_report_is_carried_out_once(small: Path) -> None:

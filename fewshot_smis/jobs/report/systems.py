@@ -98,13 +98,14 @@ def train_on_pairs(task: Task) -> Trained:
 
 
 def new_baseline(task: Task, num_classes: int) -> Method:
-    """Build the untrained baseline of a cell."""
+    """Build the untrained baseline of a cell; lite0 stands in for a paper's VGG distance."""
     name = task.cell.method
     options = fitting(name, num_classes, task.study.size) | of_width(name, task.job.width)
     if name == "oasis":
         options["unknown_first"] = task.cell.kind == "sparse"
     options |= parse_options(task.cell.options)
-    distance = load_perceptual("lite0") if "perceptual_weight" in options else None
+    weight = options.get("perceptual_weight", FAMILIES[name].perceptual_weight)
+    distance = load_perceptual("lite0") if weight else None
     if isinstance(distance, torch.nn.Module):
         distance.to(task.study.device)
     method = build(name, options, seed=task.seed, perceptual=distance)

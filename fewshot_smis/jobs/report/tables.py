@@ -224,8 +224,9 @@ def about(job: ReportJob, inversions: list[Record], trained: list[Record]) -> li
         "",
         f"Every training had the same time, {budget} {where}; with the labeler and the timing of "
         f"the first steps it took {min(times):.0f} to {max(times):.0f} s. {about_codes(inversions)}"
-        f"Baselines have {job.width} channels at full size and learn four pictures a step, one "
-        "where one is all they have.",
+        "Baselines follow their papers' recipes, with the lite0 distance where SPADE and "
+        f"pix2pixHD have VGG's; they have {job.width} channels at full size and learn four "
+        "pictures a step, one where one is all they have.",
     ]
 
 
