@@ -22,6 +22,7 @@ from fewshot_smis.perceptual import PerceptualDistance
 from stylegan import Prior, prepare
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from stylegan.seeding import sample_z
+from stylegan.steering import fit_attributes, without_attributes
 
 __all__ = [
     "PRESETS",
@@ -38,6 +39,8 @@ __all__ = [
 SPACES = ("w", "w+")
 STARTS = ("average", "samples", "noise")
 W_SAMPLES = 1024  # w drawn for the spread of W
+NEAR = 8  # samples nearest in pixels, which are compared by loss
+TRIED = 4  # of these, which try the attributes of a steered prior
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +189,8 @@ def inversion_steps(
     size = settings.size or min(prior.img_resolution, 256)
     target = resize_image(images, size)
     if resume is None:
-        spread, codes = w_spread(prior, gen), start_codes(target, prior, settings, gen)
+        spread = w_spread(prior, gen)
+        codes = start_codes(target, prior, settings, gen, perceptual)
         search = CodeSearch(codes, spread, settings, prior.num_ws, gen)
     else:
         codes = center.expand(len(images), _rows(prior, settings), -1).clone()
@@ -234,37 +238,66 @@ def w_spread(prior: Prior, gen: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def start_codes(
-    target: Tensor, prior: Prior, settings: InversionSettings, gen: torch.Generator
+    target: Tensor,
+    prior: Prior,
+    settings: InversionSettings,
+    gen: torch.Generator,
+    perceptual: PerceptualDistance | None = None,
 ) -> Tensor:
     """Return codes to start from, [N,1,D] in W and [N,L,D] in W+, for `target` [N,3,S,S]."""
     rows = _rows(prior, settings)
-    w_avg = prior.mapping.w_avg
-    start = w_avg.expand(len(target), rows, -1).clone()  # [N,1 or L,D]
+    if settings.start == "samples":
+        w = nearest_samples(target, prior, settings, gen, perceptual)
+        return w[:, None].repeat(1, rows, 1)
+    start = prior.mapping.w_avg.expand(len(target), rows, -1).clone()  # [N,1 or L,D]
     if settings.start == "average":
         return start
-    if settings.start == "noise":
-        noise = torch.randn(start.shape, generator=gen, device=gen.device).to(start)
-        return start + noise / math.sqrt(prior.w_dim)
-    return nearest_samples(target, prior, settings.start_samples, gen)[:, :rows].clone()
+    noise = torch.randn(start.shape, generator=gen, device=gen.device).to(start)
+    return start + noise / math.sqrt(prior.w_dim)
 
 
 def nearest_samples(
-    target: Tensor, prior: Prior, num: int, gen: torch.Generator, *, batch: int = 8
+    target: Tensor,
+    prior: Prior,
+    settings: InversionSettings,
+    gen: torch.Generator,
+    perceptual: PerceptualDistance | None = None,
+    *,
+    batch: int = 8,
 ) -> Tensor:
-    """Return for each of `target` [N,3,S,S] the nearest of w_avg and `num` sampled ws [N,L,D].
+    """Return for each of `target` [N,3,S,S] the w [N,D] of least loss among w_avg and samples.
 
-    Nearest in the mean square of pixels at up to 32 px, samples truncated to psi 0.7.
+    Of the samples, truncated to psi 0.7, those nearest in the mean square of pixels at up to
+    32 px are compared by loss. The best of them try the attributes of a steered prior, too: a
+    gradient does not put glasses on.
     """
-    z = sample_z(num, prior.z_dim, gen).to(prior.mapping.w_avg.device)
-    middle = prior.mapping.w_avg.expand(1, prior.num_ws, -1)
-    ws = torch.cat([middle, prior.mapping(z, truncation_psi=0.7)])  # [1+num,L,D]
+    device = prior.mapping.w_avg.device
+    z = sample_z(settings.start_samples, prior.z_dim, gen).to(device)
+    samples = prior.mapping(z, truncation_psi=0.7)[:, 0]
+    w = torch.cat([prior.mapping.w_avg[None], samples])  # [1+num,D]
+
+    def draw(w: Tensor) -> Tensor:
+        return prior.synthesis(w[:, None].expand(-1, prior.num_ws, -1)).img
+
     size = min(32, target.shape[-1], prior.img_resolution)
     small = F.adaptive_avg_pool2d(target, size).flatten(1)
     distances = []
-    for part in torch.split(ws, batch):
-        img = F.adaptive_avg_pool2d(prior.synthesis(part).img, size).flatten(1)
+    for part in torch.split(w, batch):
+        img = F.adaptive_avg_pool2d(draw(part), size).flatten(1)
         distances.append((img[None] - small[:, None]).square().mean(dim=2))  # [N,batch]
-    return ws[torch.cat(distances, dim=1).argmin(dim=1)]
+    mean = without_attributes(prior.mapping, z).mean(dim=0)
+    found = []
+    for one, distance in zip(target, torch.cat(distances, dim=1), strict=True):
+
+        def loss(w: Tensor, one: Tensor = one) -> Tensor:
+            goal = one.expand(len(w), -1, -1, -1)
+            return picture_loss(draw(w), goal, settings, perceptual)
+
+        near = w[distance.topk(min(NEAR, len(w)), largest=False).indices]
+        near = near[loss(near).topk(min(TRIED, len(near)), largest=False).indices]
+        near = fit_attributes(prior.mapping, near, mean, loss)
+        found.append(near[loss(near).argmin()])
+    return torch.stack(found)
 
 
 def learning_rate(settings: InversionSettings, step: int) -> float:

@@ -191,6 +191,36 @@ def attribute_shift(mapping: MappingNetwork, w: Tensor, mean: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def fit_attributes(
+    mapping: MappingNetwork, w: Tensor, mean: Tensor, loss: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return `w` [N, w_dim] with attributes given or taken where that lowers `loss`.
+
+    One attribute after the other, each from its whole way to none of it or back, twice through.
+    What is half there, as after truncation, stays so where neither is better. `w` itself if z
+    decides none.
+
+    Args:
+        mapping: The prior's.
+        w: [N, w_dim].
+        mean: [w_dim], of w without attributes; see `without_attributes`.
+        loss: w [N, w_dim] -> [N].
+    """
+    if not isinstance(mapping, SteeredMapping):
+        return w
+    directions = mapping.directions
+    inverse = torch.linalg.pinv(directions)
+    least = loss(w)
+    for k in [*range(len(directions))] * 2:
+        way = (w - mean) @ inverse[:, k]  # [N]
+        other = w + ((way <= 0.5).to(w) - way)[:, None] * directions[k]
+        found = loss(other)
+        better = found < least
+        w, least = torch.where(better[:, None], other, w), torch.where(better, found, least)
+    return w
+
+
+@torch.no_grad()
 def settle(prior: Network, directions: Tensor, labels: Tensor, *, gen: torch.Generator) -> Network:
     """Return `prior` with the directions in its mapping, where z decides which are added.
 

@@ -13,10 +13,12 @@ from fewshot_smis.inversion import (
     learning_rate,
     load_codes,
     nearest_samples,
+    picture_loss,
     save_codes,
 )
 from stylegan.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from stylegan.seeding import stream
+from stylegan.steering import attribute_shift, settle
 from tests.fewshot_smis.tiny import tiny_codes, tiny_prior
 
 
@@ -152,14 +154,46 @@ def test_learning_rate_rises_and_falls():
 
 
 def test_the_nearest_start_is_the_picture_itself_if_it_is_among_them():
-    prior = tiny_prior(16)
+    prior, settings = tiny_prior(16), replace(PRESETS["default"], start_samples=30)
     z = torch.randn(30, 8, generator=stream(0, "i"))
     ws = prior.mapping(z, truncation_psi=0.7)
     images = prior.synthesis(ws[[3, 20]]).img
-    torch.testing.assert_close(nearest_samples(images, prior, 30, stream(0, "i")), ws[[3, 20]])
+    found = nearest_samples(images, prior, settings, stream(0, "i"))
+    torch.testing.assert_close(found, ws[[3, 20], 0])
     average = prior.mapping.w_avg.expand(1, 6, -1)
-    found = nearest_samples(prior.synthesis(average).img, prior, 30, stream(0, "i"))
-    torch.testing.assert_close(found, average)
+    found = nearest_samples(prior.synthesis(average).img, prior, settings, stream(0, "i"))
+    torch.testing.assert_close(found, average[:, 0])
+
+
+def test_of_the_starts_near_in_pixels_the_one_of_least_loss_is_taken():
+    prior = tiny_prior(16)
+    settings = replace(PRESETS["default"], start_samples=30, perceptual_weight=20)
+    images = pictures(prior, 8)
+    plain = nearest_samples(images, prior, settings, stream(0, "i"))
+    told = nearest_samples(images, prior, settings, stream(0, "i"), Edges())
+    assert not torch.equal(plain, told)
+
+    def loss(w):
+        img = prior.synthesis(w[:, None].expand(-1, 6, -1)).img
+        return picture_loss(img, images, settings, Edges())
+
+    assert (loss(told) <= loss(plain)).all()
+
+
+def test_a_start_has_the_attributes_of_the_picture():
+    prior = tiny_prior(16)
+    directions = 20 * torch.nn.functional.normalize(torch.ones(1, prior.w_dim), dim=1)
+    labels = torch.tensor([[1.0], *[[0.0]] * 999])  # so rare that no sample has it
+    steered = settle(prior, directions, labels, gen=stream(0, "settle"))
+    z = torch.randn(2, 8, generator=stream(1, "z"))
+    w = prior.mapping(z)[:, 0]
+    images = prior.synthesis(
+        (w + torch.tensor([[1.0], [0.0]]) * directions)[:, None].expand(-1, 6, -1)
+    ).img
+    settings = replace(PRESETS["default"], start_samples=8)
+    found = nearest_samples(images, steered, settings, stream(0, "i"))
+    shift = attribute_shift(steered.mapping, found, w.mean(dim=0))
+    torch.testing.assert_close(shift, torch.cat([directions, 0 * directions]))
 
 
 def test_pictures_of_any_size_are_taken():

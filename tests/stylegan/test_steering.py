@@ -11,6 +11,7 @@ from stylegan.seeding import randn, sample_z, stream
 from stylegan.steering import (
     Steering,
     attribute_shift,
+    fit_attributes,
     fit_copula,
     settle,
     share_beyond,
@@ -168,3 +169,28 @@ def test_what_attributes_add_is_told_from_w():
     found = attribute_shift(steered.mapping, w, mean)
     assert (found - (w - plain)).abs().amax(dim=1).lt(1e-4).float().mean() > 0.95
     assert not attribute_shift(prior.mapping, w, mean).any()
+
+
+def test_attributes_are_given_and_taken_where_that_helps():
+    prior = make_prior()
+    directions = Steering(prior.mapping, 3, stream(3, "directions")).directions.detach()
+    steered = settle(prior, directions, make_labels(0.3), gen=stream(4, "settle"))
+    plain = prior.mapping(sample_z(200, 8, stream(5, "z")))[:, 0]
+    mean = plain.mean(dim=0)
+    plain = mean + 0.1 * (plain - mean)  # so that none is half the way along a direction
+    has, wants = (torch.randint(2, (2, 200, 3), generator=stream(6, "c"))).float()
+    goal = plain + wants @ directions
+    asked = []
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        asked.append(w)
+        return (w - goal).square().sum(dim=1)
+
+    found = fit_attributes(steered.mapping, plain + has @ directions, mean, loss)
+    assert torch.equal(
+        attribute_shift(steered.mapping, found, mean), attribute_shift(steered.mapping, goal, mean)
+    )
+    assert (loss(found) <= loss(plain + has @ directions)).all()
+    asked.clear()
+    assert fit_attributes(prior.mapping, plain, mean, loss) is plain
+    assert not asked
