@@ -118,7 +118,12 @@ def test_verdicts_say_who_wins() -> None:
     assert "better than the best baseline, SPADE 0.400" in verdict(records[:2], "dense", 1)[0]
     assert verdict(records, "dense", 5) == []
     records += [record("prototypes", 0.2), record("judge", 1.0, shots=0)]
-    assert "our labels close 50 %" in closed_gap(records, 1)[0]
+    (line,) = closed_gap(records, 1)
+    assert "the gap of 0.800" in line
+    assert line.endswith("close 50 %.")
+    records.append(record("paper", 0.5))
+    assert [line[-5:] for line in closed_gap(records, 1)] == ["20 %.", "50 %."]
+    assert closed_gap([*records, record("judge", -9.0, shots=0)], 1) == []
     assert closed_gap(records[:3], 1) == []
     both = [record("oasis", 0.4, shots=5), record("oasis", 0.8, shots=0)]
     assert supervised(both) == ["- OASIS: mIoU 0.800, more than with five pictures, 0.400."]
